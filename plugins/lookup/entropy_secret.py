@@ -1,0 +1,44 @@
+"""Read one secret of the fleet from the store on the controller."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: entropy_secret
+short_description: Read a credential or a TLS key from the fleet's store
+description:
+  - Gives the text that belongs into a file on a host. By default it comes from the vault-encrypted
+    files that M(entropy_credential#module) keeps.
+  - This is the one place to replace when the secrets of a fleet live elsewhere. A plugin of the
+    same name in front of this one in C(lookup_plugins) takes over for the roles and for
+    P(entropy_acl_entries#lookup).
+  - A secret that does not match the fingerprint in the ledger is refused.
+  - In check mode a secret that was not made yet is an empty string.
+options:
+  _terms:
+    description: Ids of credentials, or C(tls:BROKER) for a broker's TLS key.
+    required: true
+  state_dir:
+    description: The directory that M(entropy_credential#module) keeps.
+    type: path
+    required: true
+    vars:
+      - name: entropy_state_dir
+seealso:
+  - module: entropy_keyfile
+author: The entropy project
+"""
+
+EXAMPLES = r"""
+- name: Install the VM's credential
+  entropy_keyfile:
+    path: /etc/entropy/credential.json
+    content: "{{ lookup('entropy_secret', inventory_hostname, state_dir=entropy_state_dir) }}"
+    group: entropy-client
+"""
+
+RETURN = r"""
+_raw:
+  description: One text for each term.
+  type: list
+  elements: str
+"""
