@@ -35,8 +35,8 @@ options:
         type: str
         required: true
       key_id:
-        description: The id of the key, 16 hexadecimal digits. Two entries may share an O(entries[].id)
-          while a key is being replaced.
+        description: The id of the key, 16 hexadecimal digits. Two entries may share an id while a
+          key is being replaced.
         type: str
         required: true
       public_key:
@@ -136,3 +136,193 @@ path:
   type: str
   sample: /etc/entropy/broker/acl.json
 """
+
+import os  # noqa: E402
+from typing import Any  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.entropy_acl_document import (  # noqa: E402
+    PERMISSIONS,
+    AclDocument,
+    document,
+    dump,
+    parse,
+    shown,
+)
+from ansible.module_utils.entropy_control import (  # noqa: E402
+    ControlProblem,
+    ControlRefused,
+    NotRunning,
+    ask,
+)
+from ansible.module_utils.entropy_files import (  # noqa: E402
+    FileProblem,
+    Found,
+    Wanted,
+    examine,
+    install,
+    parse_secret_mode,
+)
+
+ENTRY = {
+    "id": {"type": "str", "required": True},
+    "key_id": {"type": "str", "required": True, "no_log": False},
+    "public_key": {"type": "str", "required": True, "no_log": False},
+    "psk": {"type": "str", "required": True, "no_log": True},
+    "permissions": {
+        "type": "list",
+        "elements": "str",
+        "choices": list(PERMISSIONS),
+        "required": True,
+    },
+    "rate_bytes_per_second": {"type": "int"},
+    "burst_bytes": {"type": "int"},
+    "credit_bits_per_second": {"type": "int"},
+}
+
+ARGUMENTS = {
+    "path": {"type": "path", "default": "/etc/entropy/broker/acl.json"},
+    "site_id": {"type": "str", "required": True},
+    "generation": {"type": "int", "required": True},
+    "entries": {"type": "list", "elements": "dict", "required": True, "options": ENTRY},
+    "owner": {"type": "str", "default": "root"},
+    "group": {"type": "str", "default": "entropy-broker"},
+    "mode": {"type": "raw", "default": "0640"},
+    "control_socket": {"type": "path", "default": "/run/entropy-broker/control.sock"},
+    "timeout_seconds": {"type": "int", "default": 10},
+}
+
+
+class Stale(Exception):
+    """What was asked for is older than what is there, or of another fleet."""
+
+
+def refuse_if_stale(wanted: AclDocument, installed: AclDocument | None, path: str) -> None:
+    """Raise Stale unless `wanted` may take the place of what is installed."""
+    if installed is None:
+        return
+    if installed.site_id != wanted.site_id:
+        raise Stale(
+            f"{path} belongs to the site {installed.site_id} and not to {wanted.site_id}: this "
+            "inventory or this state directory is for another fleet. If the host has moved, "
+            f"stop its broker, delete {path} and run again"
+        )
+    if installed.generation > wanted.generation:
+        raise Stale(_older(f"{path} holds", installed.generation, wanted.generation))
+    if installed.generation == wanted.generation and installed.entries != wanted.entries:
+        raise Stale(
+            f"{path} has the same generation {wanted.generation} with other entries: it was edited "
+            "by hand, or the state directory on the controller is an old copy. Restore the newest "
+            f"copy of the state directory; if it is the newest, delete {path} and run again"
+        )
+
+
+def refuse_if_running_is_newer(wanted: AclDocument, running_generation: int) -> None:
+    """Raise Stale when the running broker has a newer list, whatever its file says."""
+    if running_generation > wanted.generation:
+        raise Stale(_older("the running broker holds", running_generation, wanted.generation))
+
+
+def _older(holder: str, theirs: int, ours: int) -> str:
+    return (
+        f"{holder} generation {theirs} and the ledger is at {ours}: the state directory on the "
+        "controller is an old copy. An older list could bring back what was revoked. Restore the "
+        "newest copy of the state directory and run again"
+    )
+
+
+def running_generation(control_socket: str, timeout_seconds: int) -> int | None:
+    """The generation in force in the running broker; None when no broker runs."""
+    try:
+        answer = ask(control_socket, "status", timeout_seconds)
+    except NotRunning:
+        return None
+    try:
+        return int(answer["status"]["acl_generation"])
+    except (KeyError, TypeError, ValueError):
+        raise ControlProblem(
+            f"the status of the broker on {control_socket} names no acl_generation"
+        ) from None
+
+
+def apply(file: Wanted, acl: AclDocument, found: Found, control_socket: str, timeout: int) -> int:
+    """Have the broker read the file; the generation that it confirms.
+
+    When the broker refuses the file, what was there before is put back, because a broker that
+    restarts with a file that it refuses would not come up. Raises ControlProblem, NotRunning.
+    """
+    try:
+        confirmed = ask(control_socket, "apply-acl", timeout).get("generation")
+    except ControlRefused:
+        if found.content is None:
+            os.unlink(file.path)
+        else:
+            install(file, found.content)
+        raise
+    if confirmed != acl.generation:
+        raise ControlProblem(
+            f"the broker confirmed generation {confirmed} and not {acl.generation}; does it read "
+            f"another file than {file.path}?"
+        )
+    return acl.generation
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """Do what the task asks; what it returns."""
+    arguments = module.params
+    file = Wanted(
+        arguments["path"],
+        arguments["owner"],
+        arguments["group"],
+        parse_secret_mode(arguments["mode"]),
+    )
+    acl = document(arguments["site_id"], arguments["generation"], arguments["entries"])
+    content = dump(acl).encode()
+    difference = examine(file, content)
+    installed = None if difference.found.content is None else parse(difference.found.content)
+    if difference.found.content is not None and installed is None:
+        module.warn(f"{file.path} was not a list of credentials; it is replaced")
+    refuse_if_stale(acl, installed, file.path)
+    control_socket, timeout_seconds = arguments["control_socket"], arguments["timeout_seconds"]
+    confirmed = running_generation(control_socket, timeout_seconds)
+    outdated = False
+    if confirmed is not None:
+        refuse_if_running_is_newer(acl, confirmed)
+        outdated = difference.content or confirmed < acl.generation
+    if not module.check_mode:
+        if difference.any:
+            install(file, content)
+        if outdated:
+            confirmed = apply(file, acl, difference.found, control_socket, timeout_seconds)
+    return {
+        "changed": difference.any or outdated,
+        "path": file.path,
+        "generation": acl.generation,
+        "running": confirmed is not None,
+        "confirmed_generation": confirmed,
+        "diff": {
+            "before_header": file.path,
+            "after_header": file.path,
+            "before": shown(installed) + _attributes(difference.found),
+            "after": shown(acl) + f"{file.owner}:{file.group} 0{file.mode:o}\n",
+        },
+    }
+
+
+def _attributes(found: Found) -> str:
+    return "" if found.content is None else f"{found.owner}:{found.group} 0{found.mode:o}\n"
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    try:
+        result = run(module)
+    except (FileProblem, Stale, ControlProblem, ValueError) as problem:
+        module.fail_json(msg=str(problem))
+    except NotRunning:
+        module.fail_json(msg="the broker stopped while its list was being replaced; run again")
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

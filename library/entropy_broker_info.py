@@ -67,3 +67,70 @@ holds_vip:
   returned: always
   type: bool
 """
+
+import ipaddress  # noqa: E402
+import json  # noqa: E402
+from typing import Any  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.entropy_control import ControlProblem, NotRunning, ask  # noqa: E402
+
+ARGUMENTS = {
+    "control_socket": {"type": "path", "default": "/run/entropy-broker/control.sock"},
+    "vip": {"type": "str"},
+    "timeout_seconds": {"type": "int", "default": 10},
+}
+
+
+def broker_status(control_socket: str, timeout_seconds: int) -> tuple[dict[str, Any], str]:
+    """The status of the broker, and why there is none ("" if there is one)."""
+    try:
+        status = ask(control_socket, "status", timeout_seconds).get("status")
+    except (NotRunning, ControlProblem) as problem:
+        return {}, str(problem)
+    if not isinstance(status, dict) or not status:
+        return {}, f"the broker on {control_socket} answered without a status"
+    return status, ""
+
+
+def holds(addresses_json: str, vip: str) -> bool:
+    """Whether `vip` is among the addresses in the output of `ip -json address`.
+
+    Raises ValueError when `vip` is not an address.
+    """
+    wanted = ipaddress.ip_interface(vip).ip
+    return any(
+        ipaddress.ip_address(address["local"]) == wanted
+        for interface in json.loads(addresses_json)
+        for address in interface.get("addr_info", [])
+        if "local" in address
+    )
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    vip = module.params["vip"]
+    holds_vip = None
+    if vip:
+        try:
+            holds("[]", vip)
+        except ValueError:
+            module.fail_json(msg=f"vip: {vip} is not an address; write it like 10.0.0.5")
+        ip = module.get_bin_path("ip", opt_dirs=["/sbin", "/usr/sbin"])
+        if ip is not None:
+            exit_status, output, _ = module.run_command([ip, "-json", "address", "show"])
+            holds_vip = holds(output, vip) if exit_status == 0 else None
+    status, problem = broker_status(
+        module.params["control_socket"], module.params["timeout_seconds"]
+    )
+    module.exit_json(
+        changed=False,
+        running=not problem,
+        problem=problem,
+        status=status,
+        holds_vip=holds_vip,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -195,7 +195,9 @@ from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 
 def main() -> None:
     """Say what is wrong when the action plugin of the same name was not found."""
-    module = AnsibleModule(argument_spec={}, supports_check_mode=True, check_invalid_arguments=False)
+    module = AnsibleModule(
+        argument_spec={}, supports_check_mode=True, check_invalid_arguments=False
+    )
     module.fail_json(
         msg="entropy_credential runs on the controller and its action plugin was not found: "
         "add the project's plugins/action to action_plugins in ansible.cfg."

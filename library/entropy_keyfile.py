@@ -63,7 +63,7 @@ EXAMPLES = r"""
 - name: Install the broker's TLS key
   entropy_keyfile:
     path: /etc/entropy/broker/tls.key
-    content: "{{ lookup('entropy_secret', 'tls:' ~ inventory_hostname, state_dir=entropy_state_dir) }}"
+    content: "{{ lookup('entropy_secret', 'tls:' ~ inventory_hostname) }}"
     group: entropy-broker
 """
 
@@ -84,3 +84,106 @@ key_id:
   type: str
   sample: 0b1f6a2c9d3e4f50
 """
+
+import json  # noqa: E402
+from typing import Any, NamedTuple  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.entropy_files import (  # noqa: E402
+    FileProblem,
+    Found,
+    Wanted,
+    examine,
+    install,
+    parse_secret_mode,
+)
+
+ARGUMENTS = {
+    "path": {"type": "path", "required": True},
+    "content": {"type": "str", "required": True, "no_log": True},
+    "owner": {"type": "str", "default": "root"},
+    "group": {"type": "str", "required": True},
+    "mode": {"type": "raw", "default": "0640"},
+}
+
+
+class Label(NamedTuple):
+    """What may be said of a secret."""
+
+    kind: str
+    id: str | None
+    key_id: str | None
+
+
+def label(content: bytes) -> Label | None:
+    """What kind of secret a text is, and its ids. None when it is not one that we know."""
+    if content.startswith(b"-----BEGIN ") and b"PRIVATE KEY-----" in content:
+        return Label("private key", None, None)
+    try:
+        data = json.loads(content)
+        if isinstance(data["secret"], str):
+            return Label("credential", str(data["id"]), str(data["key_id"]))
+    except (ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """Do what the task asks; what it returns."""
+    arguments = module.params
+    path, content = arguments["path"], arguments["content"].encode()
+    file = Wanted(
+        path, arguments["owner"], arguments["group"], parse_secret_mode(arguments["mode"])
+    )
+    new = label(content)
+    not_made_yet = module.check_mode and not content
+    if new is None and not not_made_yet:
+        raise FileProblem(
+            f"content for {path} is neither a credential nor a private key; give it what the "
+            "lookup entropy_secret returns"
+        )
+    difference = examine(file, content)
+    if difference.any and not module.check_mode:
+        install(file, content)
+    return {
+        "changed": difference.any,
+        "path": path,
+        "id": new and new.id,
+        "key_id": new and new.key_id,
+        "diff": {
+            "before_header": path,
+            "after_header": path,
+            "before": _shown_before(difference.found),
+            "after": _shown(new, file.owner, file.group, file.mode, difference.content),
+        },
+    }
+
+
+def _shown_before(found: Found) -> str:
+    if found.content is None:
+        return ""
+    return _shown(label(found.content), found.owner, found.group, found.mode, False)
+
+
+def _shown(known: Label | None, owner: str, group: str, mode: int, replaced: bool) -> str:
+    names = [
+        f"{name}: {value}"
+        for name, value in (known or Label("unknown", None, None))._asdict().items()
+        if value
+    ]
+    lines = [*names, f"owner: {owner}", f"group: {group}", f"mode: 0{mode:o}"]
+    lines.append("content: " + ("new, not shown" if replaced else "not shown"))
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    try:
+        result = run(module)
+    except FileProblem as problem:
+        module.fail_json(msg=str(problem))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
