@@ -1,0 +1,86 @@
+"""From raw samples to numbered blocks: health tests, then conditioning, and what a failure costs.
+
+No input or output here; `feeder` and `sample` hand in what they read.
+
+Every sample has a position: how many came before it since the program started, those that were
+discarded included. A block remembers where its input ended, so that a failing window can name
+the blocks that come too close to it.
+
+What is destroyed or recalled when a window fails, be it in the test at work or at start-up:
+
+- the window, whatever else was held or handed in with it, and the conditioner's partial input;
+- every finished block that was not sent, however old its input is;
+- of those that were sent, every block with input from the last L bytes before the failing
+  window, L = max(512, the longest run short of the repetition cutoff). A fault that a window
+  shows may have begun inside the window before, too late there to reach a cutoff; a run may
+  reach back further when the cutoff is long. Older blocks came from windows that closed clean
+  and whose successor did, too, and stay.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from entropy.conditioner import BLOCK_BITS, Conditioner
+from entropy.errors import HealthFailure
+from entropy.health import INTERMITTENT_EXPONENT, HealthTests
+from entropy.sources.base import Figures
+
+
+class FreshBlock(NamedTuple):
+    """64 bytes worth 512 bits, and the position where the block's input ended."""
+
+    data: bytearray
+    end_position: int
+
+
+class Intake:
+    """One source's samples on their way to blocks. `born_bits` counts what left as blocks."""
+
+    def __init__(self, figures: Figures, false_alarm_exponent: int = INTERMITTENT_EXPONENT) -> None:
+        self._tests = HealthTests(figures.test_bits_per_byte, false_alarm_exponent)
+        self._conditioner = Conditioner(figures.credit_bits_per_byte)
+        self.born_bits = 0
+
+    @property
+    def started(self) -> bool:
+        """Whether the start-up test has passed."""
+        return self._tests.started
+
+    @property
+    def safe_position(self) -> int:
+        """Blocks whose input ended here or before can no longer be asked back."""
+        return self._tests.position - self._tests.lookback_bytes
+
+    @property
+    def recall_position(self) -> int:
+        """After a failure: blocks whose input ended after this position must be recalled."""
+        return self._tests.failed_at - self._tests.lookback_bytes
+
+    def push(self, samples: bytes) -> list[FreshBlock]:
+        """Test and condition; return the blocks that are now complete.
+
+        Raises HealthFailure when a window fails: all that was held is destroyed by then, and
+        the start-up test comes next. See `recall_position`.
+        """
+        try:
+            clean = self._tests.push(samples)
+        except HealthFailure:
+            self._conditioner.destroy()
+            raise
+        if not clean:
+            return []
+        # The conditioner's input ends where the clean windows end.
+        n_raw = self._conditioner.raw_bytes_per_block
+        end = self._tests.position - len(clean) - self._conditioner.held_bytes
+        fresh = []
+        for block in self._conditioner.push(clean):
+            end += n_raw
+            fresh.append(FreshBlock(block, end))
+        self.born_bits += BLOCK_BITS * len(fresh)
+        return fresh
+
+    def restart(self) -> None:
+        """Destroy what is held and demand the start-up test again: the source was reopened."""
+        self._tests.restart()
+        self._conditioner.destroy()

@@ -1,0 +1,34 @@
+"""`file:PATH`: samples from a file or a named pipe, for tests and for recorded noise."""
+
+from __future__ import annotations
+
+from entropy.errors import SourceGone
+from entropy.sources.base import DeviceFile, Figures, Source, StatedFigures
+
+_FILE = Figures(0, 7, "a file can be read twice: nothing is known of what wrote it")
+
+
+class FileSource(Source):
+    """Reads a file once, from its beginning. Its end is SourceGone."""
+
+    def __init__(self, uri: str, stated: StatedFigures, path: str) -> None:
+        super().__init__(uri, stated)
+        self._file = DeviceFile(uri, path)
+        self._n_bytes = 0
+
+    def own_figures(self) -> Figures:
+        return _FILE
+
+    def open(self) -> None:
+        self._file.open()
+        self._n_bytes = 0
+
+    def read(self, n_bytes: int) -> bytes:
+        samples = self._file.read(n_bytes)
+        if not samples:
+            raise SourceGone(f"{self.uri}: the file ended after {self._n_bytes} bytes")
+        self._n_bytes += len(samples)
+        return samples
+
+    def close(self) -> None:
+        self._file.close()

@@ -1,0 +1,75 @@
+"""`hwrng:` or `hwrng:/dev/hwrng`: the generator that the Linux kernel drives for us.
+
+Which device answers behind /dev/hwrng is the kernel's choice, and it changes when a better one
+is plugged in or goes away. The figures belong to a device, so its name is compared after each
+read: another name is the end of this source, and what answers then is opened (and tested) anew.
+"""
+
+from __future__ import annotations
+
+from entropy.errors import SourceGone
+from entropy.sources.base import DeviceFile, Figures, Source, StatedFigures
+
+DEFAULT_PATH = "/dev/hwrng"
+CURRENT_DEVICE_PATH = "/sys/class/misc/hw_random/rng_current"
+
+# Most drivers hand out what the device has whitened already, so only a device that is stuck
+# shows in a test; a test figure of 4 leaves room for those that do not whiten.
+_HARDWARE = Figures(
+    1, 4, "a hardware generator by its kernel driver: its own conditioning hides its quality"
+)
+_VIRTIO = Figures(
+    0, 7, "virtio: this is the generator of the machine's host, not a source of its own"
+)
+_UNKNOWN = Figures(0, 4, "the kernel does not say which device answers behind this path")
+
+
+class HwrngSource(Source):
+    """Reads the kernel's hardware generator device."""
+
+    def __init__(
+        self,
+        uri: str,
+        stated: StatedFigures,
+        path: str = DEFAULT_PATH,
+        current_device_path: str = CURRENT_DEVICE_PATH,
+    ) -> None:
+        super().__init__(uri, stated)
+        self._file = DeviceFile(uri, path)
+        self._current_device_path = current_device_path
+        self._device = ""
+
+    def own_figures(self) -> Figures:
+        device = self._current_device()
+        if device.startswith("virtio"):
+            return _VIRTIO
+        return _HARDWARE if device else _UNKNOWN
+
+    def open(self) -> None:
+        if self._current_device() == "none":
+            raise SourceGone(f"{self.uri}: the kernel has no hardware generator now")
+        self._file.open()
+        self._device = self._current_device()
+
+    def read(self, n_bytes: int) -> bytes:
+        samples = self._file.read(n_bytes)
+        device = self._current_device()
+        if device != self._device:
+            raise SourceGone(
+                f"{self.uri}: the kernel switched from {self._device or 'an unnamed device'}"
+                f" to {device or 'an unnamed device'}"
+            )
+        if not samples:
+            raise SourceGone(f"{self.uri}: it gave nothing")
+        return samples
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _current_device(self) -> str:
+        """The name that the kernel gives, e.g. "virtio_rng.0", "tpm-rng-0", "none"; "" unknown."""
+        try:
+            with open(self._current_device_path, encoding="ascii", errors="replace") as file:
+                return file.read().strip()
+        except OSError:
+            return ""
