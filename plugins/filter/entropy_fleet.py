@@ -1,0 +1,151 @@
+"""Read the fleet out of the inventory: brokers, feeders, and who needs which credential."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+Groups = Mapping[str, list[str]]
+HostVars = Mapping[str, Mapping[str, Any]]
+
+PORT = 25226
+PROXY_PORT = 25227
+
+# What each role of a host may do on the wire, and the files and the group that its secret is for.
+PERMISSIONS = {"broker": "peer", "feeder": "feed", "client": "draw"}
+CREDENTIAL_PATHS = {
+    "broker": "/etc/entropy/broker/credential.json",
+    "feeder": "/etc/entropy/feeder.d/credential.json",
+    "client": "/etc/entropy/credential.json",
+}
+
+
+def host_id(name: str, hostvars: HostVars) -> str:
+    """The name of a host in the fleet: `entropy_id`, else its name in the inventory."""
+    return str(_value(hostvars[name], "entropy_id", name))
+
+
+def endpoint(address: str, port: int = PORT) -> str:
+    """HOST:PORT, an IPv6 address in brackets."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def brokers(names: Iterable[str], hostvars: HostVars) -> list[dict[str, str]]:
+    """The brokers in inventory order, each with name, id, address, endpoint and proxy_endpoint."""
+    found = []
+    for name in names:
+        of_host = hostvars[name]
+        address = str(_value(of_host, "entropy_address", _value(of_host, "ansible_host", name)))
+        found.append(
+            {
+                "name": name,
+                "id": host_id(name, hostvars),
+                "address": address,
+                "endpoint": endpoint(address),
+                "proxy_endpoint": endpoint(address, PROXY_PORT),
+            }
+        )
+    return found
+
+
+def feeders(groups: Groups, hostvars: HostVars) -> list[dict[str, Any]]:
+    """The feeders in inventory order, each with name, id, sources and its own broker's name.
+
+    A feeder's own broker is the host that `entropy_feeder_broker` names; where that is not set
+    the feeders take the brokers in turns.
+    """
+    own = groups.get("entropy_brokers", [])
+    found = []
+    for position, name in enumerate(groups.get("entropy_feeders", [])):
+        in_turn = own[position % len(own)] if own else ""
+        found.append(
+            {
+                "name": name,
+                "id": _credential_id(name, "feeder", groups, hostvars),
+                "broker": str(_value(hostvars[name], "entropy_feeder_broker", in_turn)),
+                "sources": _value(hostvars[name], "entropy_feeder_sources", []),
+            }
+        )
+    return found
+
+
+def own_broker_first(
+    all_brokers: list[dict[str, str]], name: str, groups: Groups, hostvars: HostVars
+) -> list[str]:
+    """The endpoints that feeder `name` pushes to: its own broker's, then the others'."""
+    own = {feeder["name"]: feeder["broker"] for feeder in feeders(groups, hostvars)}.get(name)
+    ordered = sorted(all_brokers, key=lambda broker: broker["name"] != own)
+    return [broker["endpoint"] for broker in ordered]
+
+
+def credentials(names: Iterable[str], groups: Groups, hostvars: HostVars) -> list[dict[str, Any]]:
+    """What the given hosts need, by host and role: host, role, id, permissions, path, group."""
+    return [
+        {
+            "host": name,
+            "role": role,
+            "id": _credential_id(name, role, groups, hostvars),
+            "permissions": [PERMISSIONS[role]],
+            "path": CREDENTIAL_PATHS[role],
+            "group": f"entropy-{role}",
+        }
+        for name in names
+        for role in roles(name, groups)
+    ]
+
+
+def packages(name: str, groups: Groups) -> list[str]:
+    """The Debian packages that a host needs."""
+    return ["python3-entropy", *(f"entropy-{role}" for role in roles(name, groups))]
+
+
+def roles(name: str, groups: Groups) -> list[str]:
+    """What runs on a host. A broker's machine always has a client of its own."""
+    is_broker = name in groups.get("entropy_brokers", [])
+    found = ["broker"] if is_broker else []
+    if name in groups.get("entropy_feeders", []):
+        found.append("feeder")
+    if is_broker or name in groups.get("entropy_clients", []):
+        found.append("client")
+    return found
+
+
+def members(groups: Groups) -> list[str]:
+    """Every host that has a role in the fleet: brokers, then feeders, then clients, each once."""
+    wanted = ("entropy_brokers", "entropy_feeders", "entropy_clients")
+    return list(dict.fromkeys(name for group in wanted for name in groups.get(group, [])))
+
+
+def _credential_id(name: str, role: str, groups: Groups, hostvars: HostVars) -> str:
+    """The plain id for a host's first role; the others carry the role behind a dot."""
+    first = roles(name, groups)[:1] == [role]
+    return host_id(name, hostvars) + ("" if first else f".{role}")
+
+
+def _value(of_host: Mapping[str, Any], name: str, default: Any) -> Any:
+    """A host's variable, or the default where it is not set or empty."""
+    value = of_host[name] if name in of_host else default
+    return default if value is None or value == "" else value
+
+
+def _checked(groups: Any) -> Groups:
+    if not isinstance(groups, Mapping):
+        raise AnsibleFilterError("the inventory's groups are needed here, a dictionary of lists")
+    return groups
+
+
+class FilterModule:
+    """What the playbooks use."""
+
+    def filters(self) -> dict[str, Any]:
+        return {
+            "entropy_brokers": brokers,
+            "entropy_endpoint": endpoint,
+            "entropy_feeders": lambda groups, hostvars: feeders(_checked(groups), hostvars),
+            "entropy_own_broker_first": own_broker_first,
+            "entropy_credentials": credentials,
+            "entropy_members": lambda groups: members(_checked(groups)),
+            "entropy_package_names": packages,
+        }
