@@ -1,0 +1,37 @@
+"""What things are called and where they are, for this checkout."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+# Two checkouts on one machine have two fleets.
+PREFIX = "entropy-" + hashlib.sha256(str(CHECKOUT).encode()).hexdigest()[:8]
+LABEL = f"entropy.lab={PREFIX}"
+
+# State of this checkout's fleet: keys, addresses, what the controller keeps. Mode 0700.
+STATE = CHECKOUT / ".lab"
+
+# State that must not outlive a boot: mount namespaces, what the kernel was set to before.
+RUN = Path("/run/entropy-lab")
+
+# Last octet of each address in the fleet's subnet.
+VIP_OCTET = 10
+OCTETS = {
+    "broker1": 11,
+    "broker2": 12,
+    "rng1": 21,
+    "rng2": 22,
+    "vm1": 31,
+    "vm2": 32,
+    "vm3": 33,
+    "vm4": 34,
+}
+FEEDERS = ("rng1", "rng2")
+
+
+def container(host: str) -> str:
+    """Podman's name for the container of a host of the fleet."""
+    return f"{PREFIX}-{host}"
