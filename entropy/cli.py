@@ -1,0 +1,194 @@
+"""The command line. Each command imports only what it runs.
+
+Exit status: 0 done, 1 failed, 2 wrong input or configuration, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from entropy import __version__
+from entropy.errors import EntropyError
+
+CONTROL_SOCKET = "/run/entropy-broker/control.sock"
+_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+_LARGEST_BYTES = 2**50
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; `arguments` are those of the process unless given. Returns its status."""
+    try:
+        options = _parser().parse_args(sys.argv[1:] if arguments is None else arguments)
+        status = int(options.run(options))
+        sys.stdout.flush()
+        return status
+    except EntropyError as error:
+        print(f"entropy: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Who read our output has left. Python would say so again when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
+        sys.exit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="entropy", description="Hardware randomness for fleets of VMs.")
+    parser.add_argument("--version", action="version", version=f"entropy {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+
+    def command(name: str, text: str, run: object) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text)
+        made.set_defaults(run=run)
+        return made
+
+    for name, text, run in (
+        ("broker", "Hold credited blocks and serve them to clients.", _broker),
+        ("feeder", "Read a noise source, test and condition it, feed a broker.", _feeder),
+        ("client", "Keep this machine's kernel fresh from a broker.", _client),
+    ):
+        daemon = command(name, text, run)
+        _add_config(daemon)
+        daemon.add_argument(
+            "--check-config", action="store_true", help="read everything, run nothing"
+        )
+        if name == "client":
+            daemon.add_argument("--once", action="store_true", help="draw one seed and end")
+
+    draw = command("draw", "Draw bytes from a broker to standard output.", _draw)
+    _add_config(draw)
+    _add_bytes(draw)
+
+    sample = command("sample", "Read a noise source on its own, without a broker.", _sample)
+    sample.add_argument(
+        "--source", required=True, metavar="URI", help="hwrng:PATH, jitter:, kernel: or file:PATH"
+    )
+    sample.add_argument("--raw", action="store_true", help="as it comes, before conditioning")
+    _add_bytes(sample)
+    for option, text in (("--credit", "what to count"), ("--test", "what the tests expect")):
+        sample.add_argument(
+            option, type=_bits_per_byte, metavar="BITS", help=f"{text}, in bits for each byte"
+        )
+
+    status = command("status", "Ask the broker on this machine how it is.", _status)
+    status.add_argument("--json", action="store_true", help="as JSON")
+    status.add_argument(
+        "--control", default=CONTROL_SOCKET, metavar="PATH", help=f"its socket ({CONTROL_SOCKET})"
+    )
+
+    command("demo", "The whole way of the bytes in one process, in a few seconds.", _demo)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", required=True, metavar="FILE", help="its TOML file")
+
+
+def _add_bytes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bytes", required=True, type=_n_bytes, metavar="N", dest="n_bytes")
+
+
+def _n_bytes(text: str) -> int:
+    try:
+        n_bytes = int(text)
+    except ValueError:
+        n_bytes = 0
+    if not 1 <= n_bytes <= _LARGEST_BYTES:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes, 1 or more")
+    return n_bytes
+
+
+def _bits_per_byte(text: str) -> float:
+    try:
+        bits = float(text)
+    except ValueError:
+        bits = -1.0
+    if not 0 <= bits <= 8:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bits from 0 to 8")
+    return bits
+
+
+def _broker(options: argparse.Namespace) -> int:
+    from entropy.config import load_broker
+
+    config = load_broker(options.config)
+    from entropy.broker import server
+
+    if options.check_config:
+        server.check(config)
+        return _is_fine(options.config)
+    return server.run(config)
+
+
+def _feeder(options: argparse.Namespace) -> int:
+    from entropy.config import load_feeder
+
+    config = load_feeder(options.config)
+    from entropy import feeder
+
+    if options.check_config:
+        feeder.check(config)
+        return _is_fine(options.config)
+    return feeder.run(config)
+
+
+def _client(options: argparse.Namespace) -> int:
+    from entropy import client
+    from entropy.config import load_client
+    from entropy.dial import check
+
+    config = load_client(options.config)
+    if options.check_config:
+        check(config)
+        return _is_fine(options.config)
+    return client.run(config, once=options.once)
+
+
+def _draw(options: argparse.Namespace) -> int:
+    from entropy import draw
+    from entropy.config import load_client
+
+    return draw.run(load_client(options.config), options.n_bytes, sys.stdout.buffer)
+
+
+def _sample(options: argparse.Namespace) -> int:
+    from entropy import sample
+
+    return sample.run(
+        options.source,
+        raw=options.raw,
+        n_bytes=options.n_bytes,
+        credit_bits_per_byte=options.credit,
+        test_bits_per_byte=options.test,
+        output=sys.stdout.buffer,
+    )
+
+
+def _status(options: argparse.Namespace) -> int:
+    from entropy import status
+
+    return status.run(options.control, as_json=options.json)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from entropy import demo
+
+    return demo.run()
+
+
+def _is_fine(path: str) -> int:
+    print(f"{path}: is fine", file=sys.stderr)
+    return 0

@@ -1,0 +1,72 @@
+"""Opening a session with a broker as this machine: what the client and `entropy draw` share."""
+
+from __future__ import annotations
+
+from entropy import kernel
+from entropy.client_state import ClientState
+from entropy.config import ClientConfig
+from entropy.credentials import Credential, load_credential
+from entropy.errors import ConfigError, CredentialError
+from entropy.transport.blocking import BlockingConnection
+from entropy.transport.tls import client_context
+from entropy.wire.codes import Role
+from entropy.wire.keys import client_nonce, derive
+
+
+def check(config: ClientConfig) -> None:
+    """Read everything that a session needs, so that a wrong file is told before the first.
+
+    Raises ConfigError, CredentialError or KernelError.
+    """
+    _credential(config)
+    client_context(config.ca, check_dates=False)
+    kernel.boot_id()
+
+
+def dial(
+    config: ClientConfig, state: ClientState, endpoint: str, timeout_seconds: float
+) -> BlockingConnection:
+    """Connect to the broker at `endpoint` and prove who we are.
+
+    Every file is read anew: a rotated credential or CA needs no restart, and the secret is
+    not in memory between draws. Raises EntropyError.
+    """
+    credential = _credential(config)
+    keys = derive(credential.secret)
+    boot_id = kernel.boot_id()
+    counter = state.next_counter(boot_id)
+    nonce = client_nonce(
+        keys.psk,
+        boot_id,
+        counter,
+        kernel.clocks(),
+        kernel.vm_generation(),
+        kernel.random_bytes(32),
+    )
+    return BlockingConnection.connect(
+        endpoint,
+        # A wrong clock must not stop a first boot, so dates count only when the clock does.
+        context=client_context(config.ca, check_dates=kernel.clock_is_synchronised()),
+        credential=credential,
+        keys=keys,
+        role=Role.CLIENT,
+        boot_id=boot_id,
+        counter=counter,
+        nonce=nonce,
+        timeout_seconds=timeout_seconds,
+    )
+
+
+def _credential(config: ClientConfig) -> Credential:
+    credential = load_credential(config.credential)
+    if credential.site_id != config.site_id:
+        raise ConfigError(
+            f"{config.credential}: is for the site {credential.site_id!r},"
+            f" but client.site_id says {config.site_id!r}"
+        )
+    if "draw" not in credential.permissions:
+        raise CredentialError(
+            f"{config.credential}: {credential.id!r} may not draw; its permissions are:"
+            f" {', '.join(sorted(credential.permissions)) or 'none'}"
+        )
+    return credential

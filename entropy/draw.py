@@ -1,0 +1,95 @@
+"""`entropy draw`: bytes of a broker on standard output, for people and for scripts."""
+
+from __future__ import annotations
+
+import time
+from typing import BinaryIO
+
+from entropy.client_state import ClientState
+from entropy.config import ClientConfig
+from entropy.dial import check, dial
+from entropy.errors import EntropyError, RetryLater, TransportError
+from entropy.notify import log
+from entropy.transport.blocking import BlockingConnection
+from entropy.wire.codes import DrawKind
+
+MOST_BYTES_PER_DRAW = 4096
+TIMEOUT_SECONDS = 10.0
+WAIT_SECONDS = 5.0  # in the broker's queue, for one draw
+PAUSE_SECONDS = 2.0  # before a broker that failed is tried again
+GIVE_UP_SECONDS = 30.0  # without an answer from any broker
+
+
+def run(config: ClientConfig, n_bytes: int, output: BinaryIO) -> int:
+    """Write `n_bytes` bytes to `output`; messages go to standard error. Returns 0.
+
+    Waits as long as the brokers say "later"; goes on with the next one when one fails.
+    Raises TransportError when none has answered for 30 s, and other EntropyErrors when
+    all of them refuse.
+    """
+    check(config)
+    _Draw(config, n_bytes, output).run()
+    return 0
+
+
+class _Draw:
+    def __init__(self, config: ClientConfig, n_bytes: int, output: BinaryIO) -> None:
+        self._config = config
+        self._state = ClientState(config.state_dir)
+        self._left_bytes = n_bytes
+        self._output = output
+        self._credit_bits = 0
+        self._broker_ids: list[str] = []
+        self._answered = time.monotonic()
+
+    def run(self) -> None:
+        asked_bytes = self._left_bytes
+        # When each broker may be asked (again), and what the last thing it did wrong was.
+        due = dict.fromkeys(self._config.brokers, 0.0)
+        failed: dict[str, EntropyError] = {}
+        while self._left_bytes:
+            endpoint = min(due, key=lambda e: due[e])  # min takes the first of equals
+            pause_seconds = due[endpoint] - time.monotonic()
+            if pause_seconds > 0:
+                time.sleep(pause_seconds)
+            try:
+                self._draw_from(endpoint)
+            except RetryLater as error:
+                self._answered = time.monotonic()
+                failed.pop(endpoint, None)
+                due[endpoint] = self._answered + max(error.after_seconds, 0.05)
+                log(f"{endpoint}: {error}")
+            except EntropyError as error:
+                now = time.monotonic()
+                due[endpoint] = now + PAUSE_SECONDS
+                if str(error) != str(failed.get(endpoint)):
+                    log(f"{endpoint}: {error}")
+                failed[endpoint] = error
+                lost = [e for e in failed.values() if not isinstance(e, TransportError)]
+                if len(failed) == len(due) and (
+                    len(lost) == len(due) or now - self._answered > GIVE_UP_SECONDS
+                ):
+                    raise error
+        log(
+            f"{asked_bytes} bytes worth {self._credit_bits} bits from {', '.join(self._broker_ids)}"
+        )
+
+    def _draw_from(self, endpoint: str) -> None:
+        """Draw what is missing from one broker, in as many draws as it takes."""
+        with dial(self._config, self._state, endpoint, TIMEOUT_SECONDS) as connection:
+            while self._left_bytes:
+                self._draw_some(connection)
+
+    def _draw_some(self, connection: BlockingConnection) -> None:
+        most_bytes = max(1, min(MOST_BYTES_PER_DRAW, connection.welcome.burst_bytes))
+        n_bytes = min(self._left_bytes, most_bytes)
+        block = connection.draw(DrawKind.TOPUP, n_bytes, WAIT_SECONDS)
+        data = block.data[: self._left_bytes]
+        self._output.write(data)
+        self._output.flush()
+        self._answered = time.monotonic()
+        self._left_bytes -= len(data)
+        self._credit_bits += block.credit_bits
+        broker_id = str(connection.broker_id)
+        if broker_id not in self._broker_ids:
+            self._broker_ids.append(broker_id)
