@@ -17,7 +17,7 @@ from typing import NamedTuple
 from entropy import kernel
 from entropy.client_state import ClientState
 from entropy.config import ClientConfig
-from entropy.dial import check, dial
+from entropy.dial import check, dial, say_where
 from entropy.errors import EntropyError, RetryLater
 from entropy.notify import NOTICE, WARNING, log, notify, watchdog_interval_seconds
 from entropy.wire.codes import DrawKind
@@ -130,25 +130,26 @@ class Client:
                 fed = self._feed_from(endpoint, kind, max(share_seconds, 0.1))
             except RetryLater as error:
                 after_seconds = min(after_seconds, error.after_seconds)
-                log(f"{endpoint}: {error}", WARNING)
+                log(say_where(endpoint, error), WARNING)
             except (EntropyError, OSError) as error:
                 after_seconds = 0
-                log(f"{endpoint}: {error}", WARNING)
+                log(say_where(endpoint, error), WARNING)
             else:
                 if fed.credit_bits:
                     break
         return Nothing(after_seconds) if fed is None else fed
 
     def _feed_from(self, endpoint: str, kind: DrawKind, timeout_seconds: float) -> Fed:
-        deadline = time.monotonic() + timeout_seconds
-        with dial(self._config, self._state, endpoint, timeout_seconds) as connection:
+        # A third for getting there and a third for the way back; what is left of the time may
+        # go by in the broker's queue.
+        step_seconds = timeout_seconds / 3
+        queue_end = time.monotonic() + timeout_seconds - step_seconds
+        with dial(self._config, self._state, endpoint, step_seconds) as connection:
             welcome = connection.welcome
             n_bytes = self._config.seed_bytes
             if kind is DrawKind.TOPUP:
                 n_bytes = max(1, min(welcome.topup_bytes, MOST_TOPUP_BYTES))
-            # Most of what is left may go by in the broker's queue, the rest on the way back.
-            wait_seconds = max(0.0, 0.7 * (deadline - time.monotonic()))
-            block = connection.draw(kind, n_bytes, wait_seconds)
+            block = connection.draw(kind, n_bytes, max(0.0, queue_end - time.monotonic()))
             broker_id = connection.broker_id
         credited_bits, how = self._into_kernel(block)
         self._state.record(
@@ -197,7 +198,7 @@ def spread(seconds: float) -> float:
 
 def backoff_seconds(failures: int) -> float:
     """How long to wait after so many failures in a row (1 or more): doubling, jittered, bounded."""
-    longest = min(FIRST_BACKOFF_SECONDS * 2 ** min(failures - 1, 30), LONGEST_BACKOFF_SECONDS)
+    longest = min(FIRST_BACKOFF_SECONDS * 2.0 ** min(failures - 1, 30), LONGEST_BACKOFF_SECONDS)
     return longest * (0.5 + 0.5 * _fraction())
 
 

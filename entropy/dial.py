@@ -57,6 +57,11 @@ def dial(
     )
 
 
+def say_where(endpoint: str, error: Exception) -> str:
+    """What went wrong, with the endpoint in it."""
+    return str(error) if endpoint in str(error) else f"{endpoint}: {error}"
+
+
 def _credential(config: ClientConfig) -> Credential:
     credential = load_credential(config.credential)
     if credential.site_id != config.site_id:

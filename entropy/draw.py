@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from entropy.client_state import ClientState
 from entropy.config import ClientConfig
-from entropy.dial import check, dial
+from entropy.dial import check, dial, say_where
 from entropy.errors import EntropyError, RetryLater, TransportError
 from entropy.notify import log
 from entropy.transport.blocking import BlockingConnection
@@ -58,12 +58,12 @@ class _Draw:
                 self._answered = time.monotonic()
                 failed.pop(endpoint, None)
                 due[endpoint] = self._answered + max(error.after_seconds, 0.05)
-                log(f"{endpoint}: {error}")
+                log(say_where(endpoint, error))
             except EntropyError as error:
                 now = time.monotonic()
                 due[endpoint] = now + PAUSE_SECONDS
                 if str(error) != str(failed.get(endpoint)):
-                    log(f"{endpoint}: {error}")
+                    log(say_where(endpoint, error))
                 failed[endpoint] = error
                 lost = [e for e in failed.values() if not isinstance(e, TransportError)]
                 if len(failed) == len(due) and (

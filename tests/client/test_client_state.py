@@ -1,0 +1,86 @@
+"""What a client remembers: a counter that never repeats, whoever takes it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from entropy.client_state import ClientState
+
+BOOT = bytes(range(16))
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def test_the_counter_goes_up_from_what_is_kept(tmp_path: Path) -> None:
+    first = ClientState(str(tmp_path)).next_counter(BOOT)
+    again = ClientState(str(tmp_path))
+    assert [again.next_counter(BOOT) for _ in range(3)] == [first + 1, first + 2, first + 3]
+    assert again.read() == {"counter": first + 3, "boot_id": BOOT.hex()}
+
+
+def test_a_record_keeps_the_counter(tmp_path: Path) -> None:
+    state = ClientState(str(tmp_path))
+    counter = state.next_counter(BOOT)
+    state.record(last_broker="broker1", last_credit_bits=448)
+    assert state.next_counter(BOOT) == counter + 1
+    assert state.read()["last_broker"] == "broker1"
+    assert state.read()["last_credit_bits"] == 448
+
+
+def test_the_file_is_the_owners_alone(tmp_path: Path) -> None:
+    ClientState(str(tmp_path)).next_counter(BOOT)
+    for name in ("state.json", "lock"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+    assert sorted(os.listdir(tmp_path)) == ["lock", "state.json"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_root_leaves_the_files_to_the_service(tmp_path: Path) -> None:
+    os.chown(tmp_path, 65534, 65534)
+    ClientState(str(tmp_path)).next_counter(BOOT)
+    for name in ("state.json", "lock"):
+        assert (tmp_path / name).stat().st_uid == 65534
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"counter": "x"}', '{"counter": -1}'])
+def test_a_broken_file_is_begun_anew(tmp_path: Path, text: str) -> None:
+    (tmp_path / "state.json").write_text(text)
+    state = ClientState(str(tmp_path))
+    first = state.next_counter(BOOT)
+    assert first > 10**15  # the clock's nanoseconds: above whatever was counted before
+    assert state.next_counter(BOOT) == first + 1
+
+
+def test_a_directory_that_is_not_there_is_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = ClientState(str(tmp_path / "none"))
+    counters = [state.next_counter(BOOT) for _ in range(3)]
+    state.record(last_kind="seed")
+    assert counters == sorted(set(counters))
+    assert capsys.readouterr().err.count("the clock stands in for it") == 1
+
+
+def test_many_processes_take_each_number_once(tmp_path: Path) -> None:
+    program = (
+        "import sys; from entropy.client_state import ClientState\n"
+        "state = ClientState(sys.argv[1])\n"
+        "print(*[state.next_counter(bytes(16)) for _ in range(50)])"
+    )
+    (tmp_path / "state.json").write_text('{"counter": 0}')
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(tmp_path)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    taken = [int(word) for process in running for word in process.communicate()[0].split()]
+    assert sorted(taken) == list(range(1, 201))
