@@ -228,7 +228,7 @@ _CLIENT: _Readers = {
     "credit": values.flag,
     "allow_shared_kernel": values.flag,
     "seed_bytes": values.whole(1, 64),
-    "seed_timeout_seconds": values.whole(1, 300),
+    "seed_timeout_seconds": values.whole(1, 20),  # the unit may take 30 to start
     "interval_seconds": values.whole(0, 86_400),
 }
 _SOURCE: _Readers = {
