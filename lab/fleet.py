@@ -133,7 +133,11 @@ def greet() -> dict[str, str]:
 
 def remove() -> int:
     """Remove every container of this checkout's lab; returns how many there were."""
-    listed = podman("ps", "--all", "--quiet", "--filter", f"label={LABEL}").stdout.split()
-    if listed:
-        podman("rm", "--force", "--time", "0", *listed)
-    return len(listed)
+    n_removed = 0
+    # Once more if any was found: an `up` that was killed may have left a podman at work.
+    while listed := podman(
+        *("ps", "--all", "--quiet", "--filter", f"label={LABEL}")
+    ).stdout.split():
+        podman("rm", "--force", "--ignore", "--time", "0", *listed)
+        n_removed += len(listed)
+    return n_removed

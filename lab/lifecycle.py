@@ -73,6 +73,7 @@ def down(*, images: bool) -> None:
         podman.write_conf()
         n_containers = fleet.remove()
         network.remove()
+        n_containers += fleet.remove()
         if images:
             image.remove_all()
         shared = machine.is_shared()
