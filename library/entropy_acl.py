@@ -245,8 +245,8 @@ def running_generation(control_socket: str, timeout_seconds: int) -> int | None:
         ) from None
 
 
-def apply(file: Wanted, acl: AclDocument, found: Found, control_socket: str, timeout: int) -> int:
-    """Have the broker read the file; the generation that it confirms.
+def apply(file: Wanted, acl: AclDocument, found: Found, control_socket: str, timeout: int) -> None:
+    """Have the broker read the file and confirm its generation.
 
     When the broker refuses the file, what was there before is put back, because a broker that
     restarts with a file that it refuses would not come up. Raises ControlProblem, NotRunning.
@@ -264,7 +264,6 @@ def apply(file: Wanted, acl: AclDocument, found: Found, control_socket: str, tim
             f"the broker confirmed generation {confirmed} and not {acl.generation}; does it read "
             f"another file than {file.path}?"
         )
-    return acl.generation
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -293,7 +292,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         if difference.any:
             install(file, content)
         if outdated:
-            confirmed = apply(file, acl, difference.found, control_socket, timeout_seconds)
+            apply(file, acl, difference.found, control_socket, timeout_seconds)
+            confirmed = acl.generation
     return {
         "changed": difference.any or outdated,
         "path": file.path,

@@ -175,7 +175,7 @@ certificates:
   type: dict
   contains:
     fingerprint:
-      description: SHA-256 of the certificate.
+      description: SHA-256 of the certificate, as C(openssl x509 -fingerprint -sha256) shows it.
       type: str
     expires:
       description: The end of its validity, in ISO 8601, UTC.
@@ -185,7 +185,7 @@ certificates:
       type: str
   sample:
     broker1:
-      fingerprint: "SHA256:Yk0..."
+      fingerprint: "4F:1B:..."
       expires: "2028-01-31T10:00:00Z"
       certificate_pem: "-----BEGIN CERTIFICATE-----..."
 """

@@ -63,8 +63,10 @@ EXAMPLES = r"""
 - name: Install the broker's TLS key
   entropy_keyfile:
     path: /etc/entropy/broker/tls.key
-    content: "{{ lookup('entropy_secret', 'tls:' ~ inventory_hostname) }}"
+    content: "{{ lookup('entropy_secret', tls_id, state_dir=entropy_state_dir) }}"
     group: entropy-broker
+  vars:
+    tls_id: "tls:{{ inventory_hostname }}"
 """
 
 RETURN = r"""
@@ -115,8 +117,12 @@ class Label(NamedTuple):
     key_id: str | None
 
 
-def label(content: bytes) -> Label | None:
-    """What kind of secret a text is, and its ids. None when it is not one that we know."""
+UNKNOWN = Label("something else", None, None)
+NOT_MADE_YET = Label("not made yet", None, None)
+
+
+def label(content: bytes) -> Label:
+    """What kind of secret a text is, and its ids. UNKNOWN when it is none that belongs here."""
     if content.startswith(b"-----BEGIN ") and b"PRIVATE KEY-----" in content:
         return Label("private key", None, None)
     try:
@@ -125,7 +131,7 @@ def label(content: bytes) -> Label | None:
             return Label("credential", str(data["id"]), str(data["key_id"]))
     except (ValueError, KeyError, TypeError):
         pass
-    return None
+    return UNKNOWN
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -135,9 +141,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     file = Wanted(
         path, arguments["owner"], arguments["group"], parse_secret_mode(arguments["mode"])
     )
-    new = label(content)
-    not_made_yet = module.check_mode and not content
-    if new is None and not not_made_yet:
+    new = label(content) if content or not module.check_mode else NOT_MADE_YET
+    if new is UNKNOWN:
         raise FileProblem(
             f"content for {path} is neither a credential nor a private key; give it what the "
             "lookup entropy_secret returns"
@@ -148,8 +153,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     return {
         "changed": difference.any,
         "path": path,
-        "id": new and new.id,
-        "key_id": new and new.key_id,
+        "id": new.id,
+        "key_id": new.key_id,
         "diff": {
             "before_header": path,
             "after_header": path,
@@ -165,12 +170,8 @@ def _shown_before(found: Found) -> str:
     return _shown(label(found.content), found.owner, found.group, found.mode, False)
 
 
-def _shown(known: Label | None, owner: str, group: str, mode: int, replaced: bool) -> str:
-    names = [
-        f"{name}: {value}"
-        for name, value in (known or Label("unknown", None, None))._asdict().items()
-        if value
-    ]
+def _shown(known: Label, owner: str, group: str, mode: int, replaced: bool) -> str:
+    names = [f"{name}: {value}" for name, value in known._asdict().items() if value]
     lines = [*names, f"owner: {owner}", f"group: {group}", f"mode: 0{mode:o}"]
     lines.append("content: " + ("new, not shown" if replaced else "not shown"))
     return "\n".join(lines) + "\n"

@@ -19,8 +19,6 @@ options:
     description: The directory that M(entropy_credential#module) keeps.
     type: path
     required: true
-    vars:
-      - name: entropy_state_dir
 seealso:
   - module: entropy_acl
 author: The entropy project
@@ -40,3 +38,34 @@ _raw:
   type: list
   elements: list
 """
+
+import sys  # noqa: E402
+from collections.abc import Mapping, Sequence  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+from ansible.plugins.loader import lookup_loader  # noqa: E402
+from ansible.plugins.lookup import LookupBase  # noqa: E402
+
+sys.path.append(str(Path(__file__).resolve().parents[2]))
+
+from module_utils.entropy_controller import broker_entries  # noqa: E402
+
+
+class LookupModule(LookupBase):
+    """The lookup; the work is done in module_utils."""
+
+    def run(
+        self, terms: Sequence[str], variables: Mapping[str, Any] | None = None, **options: Any
+    ) -> list[list[dict[str, Any]]]:
+        self.set_options(var_options=variables, direct=options)
+        check = bool((variables or {}).get("ansible_check_mode"))
+        state_dir = self.get_option("state_dir")
+        # By its name: whoever replaces entropy_secret replaces it here too.
+        secrets = lookup_loader.get("entropy_secret", loader=self._loader, templar=self._templar)
+
+        def read_text(credential_id: str) -> str:
+            text: str = secrets.run([credential_id], variables, state_dir=state_dir)[0]
+            return text
+
+        return [broker_entries(self._loader, state_dir, read_text, check=check)]

@@ -21,8 +21,6 @@ options:
     description: The directory that M(entropy_credential#module) keeps.
     type: path
     required: true
-    vars:
-      - name: entropy_state_dir
 seealso:
   - module: entropy_keyfile
 author: The entropy project
@@ -42,3 +40,25 @@ _raw:
   type: list
   elements: str
 """
+
+import sys  # noqa: E402
+from collections.abc import Mapping, Sequence  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+from ansible.plugins.lookup import LookupBase  # noqa: E402
+
+sys.path.append(str(Path(__file__).resolve().parents[2]))
+
+from module_utils.entropy_controller import secret_texts  # noqa: E402
+
+
+class LookupModule(LookupBase):
+    """The lookup; the work is done in module_utils."""
+
+    def run(
+        self, terms: Sequence[str], variables: Mapping[str, Any] | None = None, **options: Any
+    ) -> list[str]:
+        self.set_options(var_options=variables, direct=options)
+        check = bool((variables or {}).get("ansible_check_mode"))
+        return secret_texts(self._loader, self.get_option("state_dir"), terms, check=check)

@@ -1,0 +1,76 @@
+"""The one way from Ansible's plugins to the state directory: untyped values in, plain values out.
+
+Whatever goes wrong leaves here as an AnsibleError that says what to do. Runs on the controller
+only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ansible.errors import AnsibleError
+
+
+def issue(loader: Any, arguments: Mapping[str, Any], *, check: bool) -> dict[str, Any]:
+    """Do what a task of entropy_credential asks for; what it returns, with the diff."""
+    with _told_plainly():
+        from module_utils.entropy_issue import ensure
+        from module_utils.entropy_request import parse_request
+        from module_utils.entropy_store import Store
+        from module_utils.entropy_vault import AnsibleVault
+
+        request = parse_request(
+            arguments["site_id"],
+            arguments["credentials"],
+            arguments["brokers"],
+            arguments["bootstrap"],
+        )
+        store = Store(str(arguments["state_dir"]), AnsibleVault.of_run(loader))
+        now = datetime.datetime.now(datetime.timezone.utc)
+        outcome = ensure(store, request, now=now, check=check)
+        return outcome.as_result(request.brokers)
+
+
+def secret_texts(loader: Any, state_dir: str, terms: Sequence[str], *, check: bool) -> list[str]:
+    """The secrets that the lookup entropy_secret gives."""
+    with _told_plainly():
+        from module_utils.entropy_secrets import secret_text
+        from module_utils.entropy_store import Store
+        from module_utils.entropy_vault import AnsibleVault
+
+        store = Store(str(state_dir), AnsibleVault.of_run(loader))
+        return [secret_text(store, str(term), check=check) for term in terms]
+
+
+def broker_entries(
+    loader: Any, state_dir: str, read_text: Callable[[str], str], *, check: bool
+) -> list[dict[str, Any]]:
+    """The entries that the lookup entropy_acl_entries gives."""
+    with _told_plainly():
+        from module_utils.entropy_secrets import entries_for_brokers
+        from module_utils.entropy_store import Store
+        from module_utils.entropy_vault import AnsibleVault
+
+        store = Store(str(state_dir), AnsibleVault.of_run(loader))
+        return entries_for_brokers(store, read_text, check=check)
+
+
+@contextlib.contextmanager
+def _told_plainly() -> Iterator[None]:
+    try:
+        from entropy.errors import EntropyError
+    except ImportError as error:
+        raise AnsibleError(
+            f"the package entropy cannot be used by {sys.executable}, which runs Ansible: install "
+            f"it there, in a checkout with make venv ({error})"
+        ) from None
+    try:
+        yield
+    except EntropyError as problem:
+        raise AnsibleError(str(problem)) from None
+    except OSError as error:
+        raise AnsibleError(f"{error.filename}: {error.strerror}") from None

@@ -1,0 +1,196 @@
+"""The files of a fleet's state directory, on the controller.
+
+    ledger.json                without secrets; written last
+    ca/ca.pem  ca/ca.key       the fleet's authority; the key is encrypted
+    tls/BROKER.pem  .key       each broker's certificate; the key is encrypted
+    credentials/ID.json        each id's credential.json, encrypted
+    acl.json                   what the brokers must know, encrypted: made from all of the above,
+                               so that publishing costs one decryption and not one per id
+
+Every file is mode 0600 and replaced in one step. Only one run at a time may write.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+from entropy.authority import certificate_fingerprint
+from entropy.credentials import Credential, fingerprint, parse_credential
+from entropy.errors import CredentialError
+from entropy.wire.keys import derive
+from module_utils.entropy_files import replace, sync_directory
+from module_utils.entropy_ledger import Ledger, dump_ledger, parse_ledger
+
+LOCK_WAIT_SECONDS = 60.0
+LEDGER = "ledger.json"
+ACL = "acl.json"
+CA_CERTIFICATE, CA_KEY = "ca/ca.pem", "ca/ca.key"
+
+
+class Vault(Protocol):
+    """What encrypts and decrypts the files. Both raise CredentialError."""
+
+    def encrypt(self, plain: bytes) -> bytes: ...
+
+    def decrypt(self, encrypted: bytes, where: str) -> bytes: ...
+
+
+def credential_file(credential_id: str) -> str:
+    return f"credentials/{credential_id}.json"
+
+
+def tls_files(broker_id: str) -> tuple[str, str]:
+    """The key and the certificate of a broker."""
+    return f"tls/{broker_id}.key", f"tls/{broker_id}.pem"
+
+
+class Store:
+    """The state directory. Names of files are relative to it."""
+
+    def __init__(self, state_dir: str, vault: Vault) -> None:
+        if not os.path.isabs(state_dir):
+            raise CredentialError(f"state_dir: {state_dir} must be an absolute path")
+        self.directory = Path(state_dir)
+        self.vault = vault
+
+    def path(self, name: str) -> str:
+        return str(self.directory / name)
+
+    def prepare(self) -> None:
+        """Make the directories that are missing, for their owner alone."""
+        for directory in (self.directory, *(self.directory / n for n in _DIRECTORIES)):
+            if not directory.is_dir():
+                os.makedirs(directory, mode=0o700)
+                sync_directory(str(directory.parent))
+
+    @contextlib.contextmanager
+    def lock(self, *, to_write: bool) -> Iterator[None]:
+        """Keep others from writing. Raises CredentialError when another run does not end.
+
+        A reader waits for a writer, and makes no lock where there never was a writer.
+        """
+        path = self.path(".lock")
+        if to_write:
+            self.prepare()
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        else:
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                yield
+                return
+        try:
+            _acquire(descriptor, fcntl.LOCK_EX if to_write else fcntl.LOCK_SH, path)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def read(self, name: str) -> bytes | None:
+        """The bytes of a file as it is on the disk, or None."""
+        try:
+            return (self.directory / name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def digest(self, name: str) -> str | None:
+        """SHA-256 of a file as it is on the disk, or None."""
+        data = self.read(name)
+        return None if data is None else _sha256(data)
+
+    def write(self, name: str, data: bytes) -> str:
+        """Replace a file; its SHA-256."""
+        replace(self.path(name), data)
+        return _sha256(data)
+
+    def read_secret(self, name: str) -> bytes:
+        """What an encrypted file holds. CredentialError if it is absent or cannot be decrypted."""
+        encrypted = self.read(name)
+        if encrypted is None:
+            raise CredentialError(f"{self.path(name)} is missing: {_RESTORE}")
+        return self.vault.decrypt(encrypted, self.path(name))
+
+    def write_secrets(self, plain: Mapping[str, bytes]) -> dict[str, str]:
+        """Encrypt and replace files; the SHA-256 of each as it is on the disk.
+
+        Encryption takes 4 ms of key derivation for each, in C code: threads use every core.
+        """
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            encrypted = threads.map(self.vault.encrypt, plain.values())
+            return {name: self.write(name, data) for name, data in zip(plain, encrypted)}
+
+    def read_ledger(self) -> Ledger | None:
+        text = self.read(LEDGER)
+        return None if text is None else parse_ledger(text, self.path(LEDGER))
+
+    def write_ledger(self, ledger: Ledger) -> None:
+        self.write(LEDGER, dump_ledger(ledger).encode())
+
+    def read_credential(self, credential_id: str, site_id: str) -> Credential:
+        """A credential that must be this id's and this site's."""
+        name = credential_file(credential_id)
+        where = self.path(name)
+        try:
+            text = self.read_secret(name).decode()
+        except UnicodeDecodeError:
+            raise CredentialError(f"{where} holds no credential: {_RESTORE}") from None
+        credential = parse_credential(text, where)
+        if (credential.id, credential.site_id) != (credential_id, site_id):
+            raise CredentialError(
+                f"{where} is the credential of {credential.id} of the site {credential.site_id}, "
+                f"not of {credential_id} of {site_id}: {_RESTORE}"
+            )
+        return credential
+
+    def read_issued(self, ledger: Ledger, credential_id: str) -> Credential:
+        """The credential that the ledger names for an id. CredentialError if it is another."""
+        credential = self.read_credential(credential_id, ledger.site_id)
+        found = fingerprint(derive(credential.secret).public)
+        keys = ledger.credentials[credential_id].active_keys()
+        if not any((k.key_id, k.fingerprint) == (credential.key_id.hex(), found) for k in keys):
+            named = ", ".join(key.fingerprint for key in keys) or "no active key"
+            raise CredentialError(
+                f"{self.path(credential_file(credential_id))} holds the key {found} and the "
+                f"ledger names {named}: {_RESTORE}"
+            )
+        return credential
+
+    def read_certificate(self, name: str) -> tuple[bytes, str] | None:
+        """A certificate and its fingerprint, or None."""
+        certificate_pem = self.read(name)
+        if certificate_pem is None:
+            return None
+        try:
+            return certificate_pem, certificate_fingerprint(certificate_pem)
+        except CredentialError:
+            return None
+
+
+_DIRECTORIES = ("ca", "tls", "credentials")
+_RESTORE = "restore it, and the ledger with it, from the newest backup of the state directory"
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _acquire(descriptor: int, how: int, path: str) -> None:
+    deadline = time.monotonic() + LOCK_WAIT_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise CredentialError(
+                    f"another run has held {path} for {LOCK_WAIT_SECONDS:g} s; wait until it has "
+                    "ended and run again"
+                ) from None
+            time.sleep(0.2)
