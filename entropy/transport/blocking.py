@@ -13,7 +13,7 @@ import time
 
 from entropy import errors
 from entropy.credentials import Credential
-from entropy.errors import RetryLater, TransportError
+from entropy.errors import EntropyError, RetryLater, TransportError
 from entropy.transport.endpoint import parse_endpoint
 from entropy.transport.tls import check_alpn, describe, peer_facts
 from entropy.wire.client import ClientConnection
@@ -28,12 +28,21 @@ _WAIT_LIMIT_MS = (1 << 32) - 1
 class BlockingConnection:
     """An open session with a broker. Made by `connect`; closes itself after any error."""
 
-    __slots__ = ("_endpoint", "_socket", "_timeout_seconds", "_wire", "broker_id", "welcome")
+    __slots__ = (
+        "_endpoint",
+        "_refused",
+        "_socket",
+        "_timeout_seconds",
+        "_wire",
+        "broker_id",
+        "welcome",
+    )
 
     def __init__(self, endpoint: str, sock: ssl.SSLSocket, timeout_seconds: float) -> None:
         self._endpoint = endpoint
         self._socket = sock
         self._timeout_seconds = timeout_seconds
+        self._refused: Refused | None = None
         self._wire: ClientConnection
         self.broker_id: str
         self.welcome: Welcome
@@ -95,6 +104,7 @@ class BlockingConnection:
         deadline = time.monotonic() + wait_seconds + self._timeout_seconds
         wait_ms = min(max(0, round(wait_seconds * 1000)), _WAIT_LIMIT_MS)
         try:
+            self._raise_if_refused()
             self._wire.send(Draw(kind, n_bytes, wait_ms))
             message = self._next_message(deadline)
         except BaseException:
@@ -132,12 +142,21 @@ class BlockingConnection:
                 self._wire.receive_data(data)
             else:
                 self._wire.receive_eof()
+            answer: Message | None = None
             for message in self._wire.events():
                 if isinstance(message, Refused):
-                    raise errors.Refused(message.code)
-                return message
+                    self._refused = message  # perhaps after an answer, which still counts
+                else:
+                    answer = message
+            if answer is not None:
+                return answer
+            self._raise_if_refused()
             if not data:
                 raise TransportError(f"{what}: it closed the connection")
+
+    def _raise_if_refused(self) -> None:
+        if self._refused is not None:
+            raise errors.Refused(self._refused.code)
 
 
 def _connect_tls(endpoint: str, context: ssl.SSLContext, deadline: float) -> ssl.SSLSocket:
@@ -165,24 +184,27 @@ def _connect_tls(endpoint: str, context: ssl.SSLContext, deadline: float) -> ssl
 def _connect_tcp(endpoint: str, what: str, deadline: float) -> socket.socket:
     """A TCP connection to the first of the host's addresses that takes one."""
     host, port = parse_endpoint(endpoint)
-    failure = TransportError(f"{what}: no address was found")
+    failure: EntropyError = TransportError(f"{what}: no address was found")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise describe(error, what) from None
     for family, kind, protocol, _, address in found:
-        sock = socket.socket(family, kind, protocol)
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError as error:  # this kernel has no such family
+            failure = describe(error, what)
+            continue
         try:
             sock.settimeout(_remaining(deadline, what))
             sock.connect(address)
+            return sock
         except OSError as error:
             sock.close()
-            failure = TransportError(str(describe(error, what)))
+            failure = describe(error, what)
         except BaseException:
             sock.close()
             raise
-        else:
-            return sock
     raise failure
 
 
