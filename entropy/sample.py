@@ -44,14 +44,16 @@ def run(
     figures = source.figures
     if not raw and figures.credit_bits_per_byte == 0:
         raise ConfigError(
-            f"{uri}: earns no credit ({figures.reason}), so there is nothing to condition:"
+            f"{source.name}: earns no credit ({figures.reason}), so there is nothing to condition:"
             " state a figure with --credit, or look at it with --raw"
         )
     source.open()
     try:
         _write(source, figures, raw, n_bytes, output)
     except HealthFailure as failure:
-        raise HealthFailure(f"{uri}: {failure}; nothing of that window was written") from None
+        raise HealthFailure(
+            f"{source.name}: {failure}; nothing of that window was written"
+        ) from None
     finally:
         source.close()
     return 0

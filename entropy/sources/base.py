@@ -78,6 +78,7 @@ class Source(ABC):
 
     def __init__(self, uri: str, stated: StatedFigures) -> None:
         self.uri = uri
+        self.name = uri.rstrip(":")  # for messages: "jitter: the kernel has none"
         self._stated = stated
 
     @property
@@ -109,21 +110,21 @@ class Source(ABC):
 _GONE = {errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.EIO, errno.ESHUTDOWN}
 
 
-def source_failure(uri: str, doing: str, error: OSError) -> SourceError:
+def source_failure(name: str, doing: str, error: OSError) -> SourceError:
     """The error to raise for `error`, met while `doing` ("opening", "reading") a source."""
     why = os.strerror(error.errno) if error.errno else str(error)
     if error.errno in _GONE:
-        return SourceGone(f"{uri}: the device is not there: {why}")
+        return SourceGone(f"{name}: the device is not there: {why}")
     if error.errno in (errno.EACCES, errno.EPERM):
-        return SourceError(f"{uri}: {why}: give this process's user or group the right to read it")
-    return SourceError(f"{uri}: {doing} it failed: {why}")
+        return SourceError(f"{name}: {why}: give this process's user or group the right to read it")
+    return SourceError(f"{name}: {doing} it failed: {why}")
 
 
 class DeviceFile:
     """A file descriptor that is read without buffering, shared by the sources that have a path."""
 
-    def __init__(self, uri: str, path: str) -> None:
-        self._uri = uri
+    def __init__(self, name: str, path: str) -> None:
+        self._name = name
         self._path = path
         self._descriptor = -1
 
@@ -132,16 +133,16 @@ class DeviceFile:
         try:
             self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise source_failure(self._uri, "opening", error) from None
+            raise source_failure(self._name, "opening", error) from None
 
     def read(self, n_bytes: int) -> bytes:
         """1 to `n_bytes` bytes, or b"" at the end of the file."""
         if self._descriptor < 0:
-            raise SourceError(f"{self._uri}: is not open")
+            raise SourceError(f"{self._name}: is not open")
         try:
             return os.read(self._descriptor, n_bytes)
         except OSError as error:
-            raise source_failure(self._uri, "reading", error) from None
+            raise source_failure(self._name, "reading", error) from None
 
     def close(self) -> None:
         if self._descriptor >= 0:

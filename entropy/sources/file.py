@@ -13,7 +13,7 @@ class FileSource(Source):
 
     def __init__(self, uri: str, stated: StatedFigures, path: str) -> None:
         super().__init__(uri, stated)
-        self._file = DeviceFile(uri, path)
+        self._file = DeviceFile(self.name, path)
         self._n_bytes = 0
 
     def own_figures(self) -> Figures:
@@ -26,7 +26,7 @@ class FileSource(Source):
     def read(self, n_bytes: int) -> bytes:
         samples = self._file.read(n_bytes)
         if not samples:
-            raise SourceGone(f"{self.uri}: the file ended after {self._n_bytes} bytes")
+            raise SourceGone(f"{self.name}: the file ended after {self._n_bytes} bytes")
         self._n_bytes += len(samples)
         return samples
 

@@ -35,7 +35,7 @@ class HwrngSource(Source):
         current_device_path: str = CURRENT_DEVICE_PATH,
     ) -> None:
         super().__init__(uri, stated)
-        self._file = DeviceFile(uri, path)
+        self._file = DeviceFile(self.name, path)
         self._current_device_path = current_device_path
         self._device = ""
 
@@ -47,7 +47,7 @@ class HwrngSource(Source):
 
     def open(self) -> None:
         if self._current_device() == "none":
-            raise SourceGone(f"{self.uri}: the kernel has no hardware generator now")
+            raise SourceGone(f"{self.name}: the kernel has no hardware generator now")
         self._file.open()
         self._device = self._current_device()
 
@@ -56,11 +56,11 @@ class HwrngSource(Source):
         device = self._current_device()
         if device != self._device:
             raise SourceGone(
-                f"{self.uri}: the kernel switched from {self._device or 'an unnamed device'}"
+                f"{self.name}: the kernel switched from {self._device or 'an unnamed device'}"
                 f" to {device or 'an unnamed device'}"
             )
         if not samples:
-            raise SourceGone(f"{self.uri}: it gave nothing")
+            raise SourceGone(f"{self.name}: it gave nothing")
         return samples
 
     def close(self) -> None:

@@ -44,25 +44,25 @@ class JitterSource(Source):
         except OSError as error:
             if error.errno == errno.EAFNOSUPPORT:
                 raise SourceError(
-                    f"{self.uri}: this kernel has no AF_ALG sockets"
+                    f"{self.name}: this kernel has no AF_ALG sockets"
                     " (CONFIG_CRYPTO_USER_API_RNG): use another source"
                 ) from None
             if error.errno == errno.ENOENT:
                 raise SourceError(
-                    f"{self.uri}: this kernel has no {_ALGORITHM} (CONFIG_CRYPTO_JITTERENTROPY),"
+                    f"{self.name}: this kernel has no {_ALGORITHM} (CONFIG_CRYPTO_JITTERENTROPY),"
                     " or the CPU's clock is too coarse for it: use another source"
                 ) from None
-            raise source_failure(self.uri, "opening", error) from None
+            raise source_failure(self.name, "opening", error) from None
 
     def read(self, n_bytes: int) -> bytes:
         if self._socket is None:
-            raise SourceError(f"{self.uri}: is not open")
+            raise SourceError(f"{self.name}: is not open")
         try:
             samples = self._socket.recv(min(n_bytes, _MOST_BYTES_PER_READ))
         except OSError as error:
-            raise source_failure(self.uri, "reading", error) from None
+            raise source_failure(self.name, "reading", error) from None
         if not samples:
-            raise SourceError(f"{self.uri}: the kernel's jitter generator gave nothing")
+            raise SourceError(f"{self.name}: the kernel's jitter generator gave nothing")
         return samples
 
     def close(self) -> None:

@@ -26,8 +26,8 @@ class KernelSource(Source):
         self._lab_only_credit_kernel = lab_only_credit_kernel
         if stated.credit_bits_per_byte and not lab_only_credit_kernel:
             raise ConfigError(
-                f"{uri}: the kernel's own generator earns no credit. Name a device, or, in a lab"
-                " without one, set lab_only_credit_kernel"
+                f"{self.name}: the kernel's own generator earns no credit. Name a device, or,"
+                " in a lab without one, set lab_only_credit_kernel"
             )
 
     def own_figures(self) -> Figures:

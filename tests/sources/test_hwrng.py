@@ -1,0 +1,90 @@
+"""/dev/hwrng: its figures go by the device behind it, and another device is another source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from entropy.errors import SourceGone
+from entropy.sources.base import StatedFigures
+from entropy.sources.hwrng import HwrngSource
+
+
+class Machine:
+    """A device file and the kernel's word on which device it is."""
+
+    def __init__(self, folder: Path, device: str) -> None:
+        self.device_path = folder / "hwrng"
+        self.current_path = folder / "rng_current"
+        self.device_path.write_bytes(bytes(range(256)))
+        self.switch_to(device)
+
+    def switch_to(self, device: str) -> None:
+        self.current_path.write_text(device + "\n")
+
+    def source(self, stated: StatedFigures | None = None) -> HwrngSource:
+        return HwrngSource(
+            "hwrng:", stated or StatedFigures(), str(self.device_path), str(self.current_path)
+        )
+
+
+@pytest.mark.parametrize(
+    ("device", "credit_bits_per_byte"),
+    [
+        ("virtio_rng.0", 0),
+        ("virtio_rng.3", 0),
+        ("tpm-rng-0", 1),
+        ("chaoskey-hw-1.0-sw-0.1", 1),
+        ("", 0),
+    ],
+)
+def test_figures_go_by_the_device(tmp_path: Path, device: str, credit_bits_per_byte: int) -> None:
+    figures = Machine(tmp_path, device).source().figures
+    assert figures.credit_bits_per_byte == credit_bits_per_byte
+    assert figures.test_bits_per_byte >= 4
+
+
+def test_no_word_from_the_kernel_no_credit(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, "tpm-rng-0")
+    machine.current_path.unlink()
+    source = machine.source()
+    assert source.figures.credit_bits_per_byte == 0
+    source.open()
+    assert source.read(3) == b"\0\1\2"
+    source.close()
+
+
+def test_an_operator_may_know_better(tmp_path: Path) -> None:
+    stated = StatedFigures(2, reason="the host's own device is behind it, and is ours")
+    assert Machine(tmp_path, "virtio_rng.0").source(stated).figures.credit_bits_per_byte == 2
+
+
+def test_no_device_behind_it(tmp_path: Path) -> None:
+    source = Machine(tmp_path, "none").source()
+    with pytest.raises(SourceGone, match="no hardware generator now"):
+        source.open()
+
+
+def test_another_device_is_another_source(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, "tpm-rng-0")
+    source = machine.source()
+    source.open()
+    assert len(source.read(10)) == 10
+    machine.switch_to("virtio_rng.0")
+    with pytest.raises(SourceGone, match=r"switched from tpm-rng-0 to virtio_rng\.0"):
+        source.read(10)
+    source.open()
+    assert len(source.read(10)) == 10
+    assert source.figures.credit_bits_per_byte == 0
+    source.close()
+
+
+def test_silence_is_gone(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, "tpm-rng-0")
+    machine.device_path.write_bytes(b"")
+    source = machine.source()
+    source.open()
+    with pytest.raises(SourceGone, match="gave nothing"):
+        source.read(10)
+    source.close()
