@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from entropy.credentials import AclEntry, Credential, acl_entry, fingerprint, parse_acl
 from entropy.errors import CredentialError
-from module_utils.entropy_ledger import Ledger, LedgerCredential
+from module_utils.entropy_ledger import Key, Ledger, LedgerCredential
 from module_utils.entropy_store import ACL, Store
 
 Known = Mapping[tuple[str, bytes], AclEntry]
@@ -16,30 +16,41 @@ def acl_entries(
     store: Store,
     ledger: Ledger,
     known: Known,
-    read: Callable[[str], Credential],
+    read: Callable[[list[str]], list[Credential]],
 ) -> list[AclEntry]:
     """One entry for each active key, by id, with the permissions and limits of the ledger.
 
     The keys come from `known`, or from the store's own list, when they match the ledger's
-    fingerprint; else `read` gives the credential of an id. CredentialError if that is another
-    than the ledger names.
+    fingerprint; `read` gives the credentials of the ids that are left. CredentialError if they
+    are others than the ledger names.
     """
     known = {**_listed(store), **known}
+    keys = [
+        (name, key)
+        for name in sorted(ledger.credentials)
+        for key in ledger.credentials[name].active_keys()
+    ]
+    unknown = {name for name, key in keys if not _matches(_of(known, name, key), key)}
+    if unknown:
+        known |= {(c.id, c.key_id): acl_entry(c) for c in read(sorted(unknown))}
     entries = []
-    for name in sorted(ledger.credentials):
-        recorded = ledger.credentials[name]
-        for key in recorded.active_keys():
-            entry = known.get((name, bytes.fromhex(key.key_id)))
-            if entry is None or fingerprint(entry.public_key) != key.fingerprint:
-                entry = acl_entry(read(name))
-                if fingerprint(entry.public_key) != key.fingerprint:
-                    raise CredentialError(
-                        f"the secret of {name} is of the key {fingerprint(entry.public_key)} and "
-                        f"the ledger names {key.fingerprint}: restore the secrets and the ledger "
-                        "from the same backup"
-                    )
-            entries.append(_as_recorded(entry, recorded))
+    for name, key in keys:
+        entry = _of(known, name, key)
+        if entry is None or not _matches(entry, key):
+            raise CredentialError(
+                f"the secret of {name} is not of the key {key.fingerprint} that the ledger names: "
+                "restore the secrets and the ledger from the same backup"
+            )
+        entries.append(_as_recorded(entry, ledger.credentials[name]))
     return entries
+
+
+def _of(known: Known, name: str, key: Key) -> AclEntry | None:
+    return known.get((name, bytes.fromhex(key.key_id)))
+
+
+def _matches(entry: AclEntry | None, key: Key) -> bool:
+    return entry is not None and fingerprint(entry.public_key) == key.fingerprint
 
 
 def _as_recorded(entry: AclEntry, recorded: LedgerCredential) -> AclEntry:

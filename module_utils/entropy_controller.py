@@ -35,19 +35,19 @@ def issue(loader: Any, arguments: Mapping[str, Any], *, check: bool) -> dict[str
         return outcome.as_result(request.brokers)
 
 
-def secret_texts(loader: Any, state_dir: str, terms: Sequence[str], *, check: bool) -> list[str]:
+def read_secrets(loader: Any, state_dir: str, terms: Sequence[str], *, check: bool) -> list[str]:
     """The secrets that the lookup entropy_secret gives."""
     with _told_plainly():
-        from module_utils.entropy_secrets import secret_text
+        from module_utils.entropy_secrets import secret_texts
         from module_utils.entropy_store import Store
         from module_utils.entropy_vault import AnsibleVault
 
         store = Store(str(state_dir), AnsibleVault.of_run(loader))
-        return [secret_text(store, str(term), check=check) for term in terms]
+        return secret_texts(store, [str(term) for term in terms], check=check)
 
 
 def broker_entries(
-    loader: Any, state_dir: str, read_text: Callable[[str], str], *, check: bool
+    loader: Any, state_dir: str, read_texts: Callable[[list[str]], list[str]], *, check: bool
 ) -> list[dict[str, Any]]:
     """The entries that the lookup entropy_acl_entries gives."""
     with _told_plainly():
@@ -56,7 +56,7 @@ def broker_entries(
         from module_utils.entropy_vault import AnsibleVault
 
         store = Store(str(state_dir), AnsibleVault.of_run(loader))
-        return entries_for_brokers(store, read_text, check=check)
+        return entries_for_brokers(store, read_texts, check=check)
 
 
 @contextlib.contextmanager

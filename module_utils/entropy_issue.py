@@ -7,7 +7,6 @@ an interrupted run left is either taken up or made anew by the next. Runs on the
 from __future__ import annotations
 
 import datetime
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -233,7 +232,10 @@ def _ledger(
 
 def _write_acl(store: Store, ledger: Ledger, texts: Mapping[str, Credential]) -> str:
     known = {(c.id, c.key_id): acl_entry(c) for c in texts.values()}
-    read = functools.partial(store.read_issued, ledger)
+
+    def read(names: list[str]) -> list[Credential]:
+        return [store.read_issued(ledger, name) for name in names]
+
     entries = [entry_as_json(entry) for entry in acl_entries(store, ledger, known, read)]
     text = dump(document(ledger.site_id, ledger.generation, entries))
     return store.write_secrets({ACL: text.encode()})[ACL]

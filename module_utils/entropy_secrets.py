@@ -5,7 +5,7 @@ Runs on the controller only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from entropy.credentials import Credential, dump_credential, entry_as_json, parse_credential
@@ -18,29 +18,18 @@ from module_utils.entropy_store import LEDGER, Store, tls_files
 TLS = "tls:"
 
 
-def secret_text(store: Store, term: str, *, check: bool) -> str:
-    """The text of an id's credential.json, or with "tls:" in front a broker's TLS key in PEM.
+def secret_texts(store: Store, terms: Sequence[str], *, check: bool) -> list[str]:
+    """The text of each id's credential.json, or with "tls:" in front a broker's TLS key in PEM.
 
     In check mode what was not issued yet is an empty string. CredentialError otherwise, and when
-    the secret is not the one that the ledger names.
+    a secret is not the one that the ledger names.
     """
     ledger = store.read_ledger()
-    name = term[len(TLS) :] if term.startswith(TLS) else term
-    issued = ledger and (ledger.certificates if name != term else ledger.credentials)
-    if not ledger or not issued or name not in issued:
-        if check:
-            return ""
-        raise CredentialError(
-            f"{store.path(LEDGER)} has no {'certificate' if name != term else 'credential'} for "
-            f"{name}: run playbooks/credentials.yml with the inventory that names it"
-        )
-    if name != term:
-        return _tls_key(store, ledger, name)
-    return dump_credential(store.read_issued(ledger, name))
+    return [_secret_text(store, ledger, term, check) for term in terms]
 
 
 def entries_for_brokers(
-    store: Store, read_text: Callable[[str], str], *, check: bool
+    store: Store, read_texts: Callable[[list[str]], list[str]], *, check: bool
 ) -> list[dict[str, Any]]:
     """The entries of acl.json, by id. In check mode before anything was issued there are none."""
     ledger = store.read_ledger()
@@ -51,10 +40,27 @@ def entries_for_brokers(
             f"{store.path(LEDGER)} does not exist: run playbooks/credentials.yml first"
         )
 
-    def read(name: str) -> Credential:
-        return parse_credential(read_text(name), f"the secret of {name}")
+    def read(names: list[str]) -> list[Credential]:
+        texts = zip(names, read_texts(names))
+        return [parse_credential(text, f"the secret of {name}") for name, text in texts]
 
     return [entry_as_json(entry) for entry in acl_entries(store, ledger, {}, read)]
+
+
+def _secret_text(store: Store, ledger: Ledger | None, term: str, check: bool) -> str:
+    is_tls = term.startswith(TLS)
+    name = term[len(TLS) :] if is_tls else term
+    if ledger is not None and name in (ledger.certificates if is_tls else ledger.credentials):
+        if is_tls:
+            return _tls_key(store, ledger, name)
+        return dump_credential(store.read_issued(ledger, name))
+    if check:
+        return ""
+    what = "certificate" if is_tls else "credential"
+    raise CredentialError(
+        f"{store.path(LEDGER)} has no {what} for {name}: run playbooks/credentials.yml with an "
+        "inventory that names it"
+    )
 
 
 def _tls_key(store: Store, ledger: Ledger, broker: str) -> str:

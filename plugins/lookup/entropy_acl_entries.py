@@ -64,8 +64,8 @@ class LookupModule(LookupBase):
         # By its name: whoever replaces entropy_secret replaces it here too.
         secrets = lookup_loader.get("entropy_secret", loader=self._loader, templar=self._templar)
 
-        def read_text(credential_id: str) -> str:
-            text: str = secrets.run([credential_id], variables, state_dir=state_dir)[0]
-            return text
+        def read_texts(ids: list[str]) -> list[str]:
+            texts: list[str] = secrets.run(ids, variables, state_dir=state_dir)
+            return texts
 
-        return [broker_entries(self._loader, state_dir, read_text, check=check)]
+        return [broker_entries(self._loader, state_dir, read_texts, check=check)]

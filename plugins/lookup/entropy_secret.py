@@ -50,7 +50,7 @@ from ansible.plugins.lookup import LookupBase  # noqa: E402
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from module_utils.entropy_controller import secret_texts  # noqa: E402
+from module_utils.entropy_controller import read_secrets  # noqa: E402
 
 
 class LookupModule(LookupBase):
@@ -61,4 +61,4 @@ class LookupModule(LookupBase):
     ) -> list[str]:
         self.set_options(var_options=variables, direct=options)
         check = bool((variables or {}).get("ansible_check_mode"))
-        return secret_texts(self._loader, self.get_option("state_dir"), terms, check=check)
+        return read_secrets(self._loader, self.get_option("state_dir"), terms, check=check)
