@@ -31,9 +31,7 @@ def debs(files: list[str], names: list[str], version: str = "") -> list[dict[str
     return [_only(name, held.get(name, []), files, version) for name in names]
 
 
-def _only(
-    name: str, found: list[dict[str, str]], files: list[str], version: str
-) -> dict[str, str]:
+def _only(name: str, found: list[dict[str, str]], files: list[str], version: str) -> dict[str, str]:
     if len(found) == 1:
         with open(found[0]["file"], "rb") as file:
             return found[0] | {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}

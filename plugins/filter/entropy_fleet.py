@@ -126,7 +126,7 @@ def _credential_id(name: str, role: str, groups: Groups, hostvars: HostVars) -> 
 
 def _value(of_host: Mapping[str, Any], name: str, default: Any) -> Any:
     """A host's variable, or the default where it is not set or empty."""
-    value = of_host[name] if name in of_host else default
+    value = of_host.get(name, default)
     return default if value is None or value == "" else value
 
 

@@ -104,9 +104,7 @@ def _site(settings: Mapping[str, Any]) -> Iterable[str]:
         )
 
 
-def _broker_count(
-    settings: Mapping[str, Any], brokers: list[Mapping[str, Any]]
-) -> Iterable[str]:
+def _broker_count(settings: Mapping[str, Any], brokers: list[Mapping[str, Any]]) -> Iterable[str]:
     if len(brokers) == 1 and not settings["single_broker"]:
         yield (
             f"There is one broker ({brokers[0]['name']}): nothing would serve the fleet while it "
@@ -227,7 +225,7 @@ def _source(source: Mapping[str, Any]) -> Iterable[str]:
             yield f"{key} is {value!r}: it must be a number of bits from 0 to 8."
     if figures and not source.get("reason"):
         yield "a figure without a reason: say in reason how it was found."
-    rate = source.get("credit_bits_per_second")
+    rate: Any = source.get("credit_bits_per_second")
     if not _number(rate) or rate < 0:
         yield (
             f"credit_bits_per_second is {rate!r}: say how many bits it is worth per second "

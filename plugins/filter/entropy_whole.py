@@ -1,0 +1,250 @@
+"""Say from the brokers' own words whether the fleet is whole, and lay it out as a table.
+
+Nothing here asks a VM: a broker knows when it last gave to whom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+# A client draws every interval, give or take a fifth. Two missed in a row is a broken client.
+LATE_INTERVALS = 2.5
+SHOWN_CLIENTS = 40  # in a larger fleet the table names those alone that something is wrong with
+
+
+class Fed(NamedTuple):
+    """The last draw of one client, as the broker that answered it tells it."""
+
+    unix: float
+    credit_bits: int
+    kind: str
+    broker: str
+
+
+class Client(NamedTuple):
+    host: str
+    id: str
+    fed: Fed | None
+    wrong: str  # one clause, or empty
+    waiting: str  # why there is nothing to see yet, or empty
+
+
+def troubles(
+    looks: list[Mapping[str, Any]], fleet: Mapping[str, Any], now_unix: float
+) -> list[str]:
+    """What keeps the fleet from being whole, one sentence each, with what to do.
+
+    `looks` are the results of entropy_broker_info in a loop over the fleet's brokers. `fleet` has
+    `brokers`, `feeders`, `credentials`, `vip`, `keepalived`, `topup_interval_seconds` and
+    `started`: the hosts whose client was started a moment ago and must have drawn.
+    """
+    found = [*_brokers(looks), *_vip(looks, fleet), *_feeders(looks, fleet)]
+    if not _statuses(looks):
+        return found
+    wrong = [client for client in clients(looks, fleet, now_unix) if client.wrong]
+    for client in wrong[:10]:
+        found.append(
+            f"{client.host}: its client {client.wrong}. See there: journalctl -u entropy-client."
+        )
+    if len(wrong) > 10:
+        found.append(f"And {len(wrong) - 10} more clients.")
+    return found
+
+
+def clients(
+    looks: list[Mapping[str, Any]], fleet: Mapping[str, Any], now_unix: float
+) -> list[Client]:
+    """Every client of the inventory with its latest draw at any broker."""
+    latest: dict[str, Fed] = {}
+    statuses = _statuses(looks)
+    for status in statuses:
+        for seen in status["clients"]:
+            if seen["last_draw_unix"] is None:
+                continue
+            fed = Fed(
+                seen["last_draw_unix"],
+                seen["last_credit_bits"],
+                seen["last_kind"],
+                status["broker_id"],
+            )
+            if seen["id"] not in latest or fed.unix > latest[seen["id"]].unix:
+                latest[seen["id"]] = fed
+    late_seconds = LATE_INTERVALS * fleet["topup_interval_seconds"]
+    # A broker forgets who drew when it restarts; until a top-up is due again nothing is known.
+    up_seconds = min((status["uptime_seconds"] for status in statuses), default=0)
+    found = []
+    for credential in fleet["credentials"]:
+        if credential["role"] != "client":
+            continue
+        fed, wrong, waiting = latest.get(credential["id"]), "", ""
+        if fed is not None:
+            if now_unix - fed.unix > late_seconds:
+                wrong = f"last drew {_ago(now_unix - fed.unix)}"
+        elif credential["host"] in fleet["started"]:
+            wrong = "was started and has not drawn yet"
+        elif up_seconds < late_seconds or len(statuses) < len(looks):
+            waiting = f"a broker forgot when it restarted {_ago(up_seconds)}"
+            if len(statuses) < len(looks):
+                waiting = "a broker does not answer"
+        else:
+            wrong = "has never drawn"
+        found.append(Client(credential["host"], credential["id"], fed, wrong, waiting))
+    return found
+
+
+def table(looks: list[Mapping[str, Any]], fleet: Mapping[str, Any], now_unix: float) -> list[str]:
+    """The fleet in lines of text: virtual address, brokers with their sources, clients."""
+    lines = [f"Fleet {fleet['site_id']}", ""]
+    if fleet["vip"]:
+        holders = [look["item"]["name"] for look in looks if look.get("holds_vip")]
+        held = f"held by {' and '.join(holders)}" if holders else "held by no broker"
+        lines += [f"Virtual address {fleet['vip']}: {held}", ""]
+    rows: list[Sequence[str]] = [("BROKER", "FILL", "READY", "LIST", "FED BY")]
+    for look in looks:
+        rows += _broker_rows(look, fleet)
+    lines += [*_columns(rows), ""]
+
+    all_clients = clients(looks, fleet, now_unix)
+    shown = all_clients
+    if len(shown) > SHOWN_CLIENTS:
+        shown = [client for client in all_clients if client.wrong or client.waiting]
+        n_well = len(all_clients) - len(shown)
+        lines.append(f"{n_well} of {len(all_clients)} clients are fed; the others are:")
+        shown = shown[:SHOWN_CLIENTS]
+    if shown:
+        rows = [("CLIENT", "LAST FED", "BITS", "BY", "")]
+        rows += [_client_row(client, now_unix) for client in shown]
+        lines += [*_columns(rows), ""]
+    return lines + _stand_ins(fleet)
+
+
+def _brokers(looks: list[Mapping[str, Any]]) -> Iterable[str]:
+    generations = {}
+    for look in looks:
+        name, status = look["item"]["name"], look.get("status")
+        if look.get("unreachable"):
+            yield f"{name} cannot be reached: start the machine, then run site.yml again."
+        elif not status:
+            yield (
+                f"{name} has no running broker ({look.get('problem') or look.get('msg', '')}): "
+                "see there: systemctl status entropy-broker."
+            )
+        else:
+            generations[name] = status["acl_generation"]
+            if not status["ready"]:
+                yield (
+                    f"{name} is not ready: it holds {status['reservoir']['held_blocks']} blocks. "
+                    "See whether its feeders run."
+                )
+            for peer in status["peers"]:
+                if peer["state"] in ("unreachable", "refused"):
+                    yield (
+                        f"{name} cannot draw from its peer {peer['id']} ({peer['state']}: "
+                        f"{peer['last_error'] or 'no reason given'})."
+                    )
+    if len(set(generations.values())) > 1:
+        held = ", ".join(f"{name} {number}" for name, number in sorted(generations.items()))
+        yield f"The brokers hold different lists of credentials ({held}): run site.yml again."
+
+
+def _vip(looks: list[Mapping[str, Any]], fleet: Mapping[str, Any]) -> Iterable[str]:
+    if not (fleet["vip"] and fleet["keepalived"]):
+        return
+    holders = [look["item"]["name"] for look in looks if look.get("holds_vip")]
+    if not holders:
+        yield (
+            f"No broker holds {fleet['vip']}: see on the brokers: systemctl status keepalived "
+            "haproxy."
+        )
+    elif len(holders) > 1:
+        yield (
+            f"{' and '.join(holders)} all hold {fleet['vip']}: VRRP (IP protocol 112) does not "
+            "pass between them. See their firewalls."
+        )
+
+
+def _feeders(looks: list[Mapping[str, Any]], fleet: Mapping[str, Any]) -> Iterable[str]:
+    connected = {
+        feeder["id"]
+        for status in _statuses(looks)
+        for feeder in status["feeders"]
+        if feeder["connected"]
+    }
+    for feeder in fleet["feeders"]:
+        if _statuses(looks) and feeder["id"] not in connected:
+            units = " ".join(f"entropy-feeder@{source['name']}" for source in feeder["sources"])
+            yield f"{feeder['name']} feeds no broker. See there: systemctl status {units}."
+
+
+def _broker_rows(
+    look: Mapping[str, Any], fleet: Mapping[str, Any]
+) -> list[tuple[str, str, str, str, str]]:
+    name, status = look["item"]["name"], look.get("status")
+    if not status:
+        word = "unreachable" if look.get("unreachable") else "not running"
+        return [(name, word, "no", "-", "-")]
+    sources = {
+        feeder["id"]: [source["uri"] for source in feeder["sources"]] for feeder in fleet["feeders"]
+    }
+    fed_by = [
+        f"{feeder['id']} {', '.join(sources.get(feeder['id'], ['(not in the inventory)']))}"
+        for feeder in status["feeders"]
+        if feeder["connected"]
+    ] or ["nobody"]
+    reservoir = status["reservoir"]
+    held, capacity = reservoir["held_blocks"], reservoir["capacity_blocks"]
+    fill = f"{held}/{capacity} blocks {100 * held // capacity} %"
+    ready = "yes" if status["ready"] else "no"
+    first = (name, fill, ready, str(status["acl_generation"]), fed_by[0])
+    return [first, *(("", "", "", "", other) for other in fed_by[1:])]
+
+
+def _client_row(client: Client, now_unix: float) -> tuple[str, str, str, str, str]:
+    remark = client.wrong or client.waiting
+    if client.fed is None:
+        return (client.id, "not seen", "-", "-", remark)
+    fed = client.fed
+    return (client.id, _ago(now_unix - fed.unix), str(fed.credit_bits), fed.broker, remark)
+
+
+def _stand_ins(fleet: Mapping[str, Any]) -> list[str]:
+    """Plain words where a fleet's entropy does not come from hardware."""
+    names = [
+        feeder["name"]
+        for feeder in fleet["feeders"]
+        for source in feeder["sources"]
+        if source["uri"].startswith("kernel:") and source.get("lab_only_credit_kernel")
+    ]
+    if not names:
+        return []
+    return [
+        f"{' and '.join(names)}: no hardware source here. The kernel's own generator stands in "
+        "and is credited, which only a lab may do.",
+        "",
+    ]
+
+
+def _statuses(looks: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [look["status"] for look in looks if look.get("status")]
+
+
+def _ago(seconds: float) -> str:
+    whole = max(0, int(seconds))
+    if whole < 120:
+        return f"{whole} s ago"
+    if whole < 7200:
+        return f"{whole // 60} min ago"
+    return f"{whole // 3600} h ago"
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(c.ljust(w) for c, w in zip(row, widths)).rstrip() for row in rows]
+
+
+class FilterModule:
+    """What playbooks/verify.yml uses."""
+
+    def filters(self) -> dict[str, Any]:
+        return {"entropy_troubles": troubles, "entropy_table": table}
