@@ -37,12 +37,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+class UsageError(EntropyError):
+    """The command line is not one that we know."""
+
+    exit_status = 2
+
+
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """Says what is wrong in one line, as every other error is said."""
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
-        sys.exit(2)
+        raise UsageError(f"{message} (see {self.prog} --help)")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -16,11 +16,15 @@ _LONGEST_REPLY_BYTES = 64 * 1024 * 1024
 
 def run(control_path: str, *, as_json: bool) -> int:
     """Print the status of the broker behind the control socket. Raises ControlError."""
-    status = ask(control_path, "status")["status"]
-    if as_json:
-        print(json.dumps(status, indent=2, sort_keys=True))
-    else:
-        print("\n".join(as_text(status, now=time.time())))
+    answer = ask(control_path, "status")
+    try:
+        status = answer["status"]
+        lines = [] if as_json else as_text(status, now=time.time())
+    except (KeyError, TypeError) as error:
+        raise ControlError(
+            f"{control_path}: the answer is not a status that this version understands ({error})"
+        ) from None
+    print(json.dumps(status, indent=2, sort_keys=True) if as_json else "\n".join(lines))
     return 0
 
 
@@ -124,8 +128,9 @@ def as_text(status: dict[str, Any], *, now: float) -> list[str]:
             for client in status["clients"]
         ],
     )
-    for alarm in status["alarms"]:
-        lines.append(f"ALARM {_ago(alarm['unix'], now)}: {alarm['text']}")
+    if status["alarms"]:
+        lines.append("")
+    lines += [f"ALARM {_ago(alarm['unix'], now)}: {alarm['text']}" for alarm in status["alarms"]]
     return lines
 
 
