@@ -21,7 +21,10 @@ from entropy.errors import ConfigError
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    try:
+        import tomli as tomllib
+    except ImportError:
+        from entropy import old_toml as tomllib
 
 
 @dataclass(frozen=True)
