@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
-import tomllib
 from collections.abc import Iterator
 from io import BytesIO
 from types import ModuleType
 from typing import Any
 
 import pytest
+import tomllib
 
 
 @pytest.fixture(name="old_toml")
