@@ -116,7 +116,7 @@ def main() -> None:
             holds("[]", vip)
         except ValueError:
             module.fail_json(msg=f"vip: {vip} is not an address; write it like 10.0.0.5")
-        ip = module.get_bin_path("ip", opt_dirs=["/sbin", "/usr/sbin"])
+        ip = module.get_bin_path("ip")  # looks into sbin too
         if ip is not None:
             exit_status, output, _ = module.run_command([ip, "-json", "address", "show"])
             holds_vip = holds(output, vip) if exit_status == 0 else None

@@ -13,8 +13,8 @@ import pwd
 import stat
 from typing import NamedTuple
 
-# What the daemons refuse in a secret: write or execute for the group, anything for others.
-LOOSE_BITS = 0o137
+# The daemons refuse a secret with any other bit: write for the group, anything for others.
+ALLOWED_BITS = 0o640
 
 
 class FileProblem(Exception):
@@ -63,9 +63,9 @@ def parse_secret_mode(value: object) -> int:
             mode = int(str(value), 8)
         except ValueError:
             raise FileProblem(f'mode: {value} is not a mode; write it as "0640"') from None
-    if not 0 < mode <= 0o7777 or mode & LOOSE_BITS:
+    if not mode & 0o400 or mode & ~ALLOWED_BITS:
         raise FileProblem(
-            f"mode: 0{mode:o} is too open for a secret, the service would refuse the file; "
+            f"mode: 0{mode:o} will not do for a secret, the service would refuse the file; "
             'use "0640" or tighter, in quotes'
         )
     return mode

@@ -1,0 +1,83 @@
+"""The module entropy_broker_info, in this process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from library import entropy_broker_info
+from tests.ansible.fake_broker import FakeBroker, control_socket
+
+RunModule = Callable[..., dict[str, Any]]
+ADDRESSES = json.dumps(
+    [
+        {"ifname": "lo", "addr_info": [{"family": "inet", "local": "127.0.0.1", "prefixlen": 8}]},
+        {"ifname": "eth0", "addr_info": [{"local": "10.0.0.5"}, {"local": "fd00::5"}, {}]},
+        {"ifname": "down0"},
+        {},
+    ]
+)
+
+
+def test_a_running_broker(run_module: RunModule, tmp_path: Path) -> None:
+    with control_socket(tmp_path / "sock", FakeBroker(tmp_path / "acl.json", 7)) as path:
+        result = run_module(entropy_broker_info, control_socket=str(path), check=True)
+    assert (result["changed"], result["running"], result["problem"]) == (False, True, "")
+    assert result["status"]["acl_generation"] == 7
+    assert result["holds_vip"] is None
+
+
+@pytest.mark.parametrize("answer", [b'{"ok": true}\n', b'{"ok": false, "error": "no"}\n', b""])
+def test_a_broker_without_a_status_is_not_a_failure(
+    run_module: RunModule, tmp_path: Path, answer: bytes
+) -> None:
+    with control_socket(tmp_path / "sock", lambda _: answer) as path:
+        result = run_module(entropy_broker_info, control_socket=str(path))
+    assert not result.get("failed")
+    assert (result["running"], result["status"]) == (False, {})
+    assert result["problem"]
+
+
+def test_no_broker_is_not_a_failure(run_module: RunModule, tmp_path: Path) -> None:
+    result = run_module(entropy_broker_info, control_socket=str(tmp_path / "sock"))
+    assert not result.get("failed")
+    assert (result["running"], result["status"]) == (False, {})
+    assert result["problem"] == f"no broker listens on {tmp_path / 'sock'}"
+
+
+@pytest.mark.parametrize("vip", ["10.0.0.5", "10.0.0.5/24", "fd00::5", "fd00:0:0::5/64"])
+def test_an_address_that_is_held(vip: str) -> None:
+    assert entropy_broker_info.holds(ADDRESSES, vip)
+
+
+@pytest.mark.parametrize("vip", ["10.0.0.50", "0.0.0.0", "fd00::50"])
+def test_an_address_that_is_not_held(vip: str) -> None:
+    assert not entropy_broker_info.holds(ADDRESSES, vip)
+
+
+def test_what_is_no_address(run_module: RunModule, tmp_path: Path) -> None:
+    result = run_module(entropy_broker_info, control_socket=str(tmp_path / "s"), vip="10.0.0")
+    assert result["msg"] == "vip: 10.0.0 is not an address; write it like 10.0.0.5"
+
+
+def test_ip_is_asked(
+    run_module: RunModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ip = tmp_path / "ip"
+    ip.write_text(f"#!/bin/sh\n[ \"$*\" = '-json address show' ] || exit 2\necho '{ADDRESSES}'\n")
+    ip.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    socket = str(tmp_path / "sock")
+    held = run_module(entropy_broker_info, control_socket=socket, vip="10.0.0.5")
+    assert held["holds_vip"] is True
+    assert (
+        run_module(entropy_broker_info, control_socket=socket, vip="10.0.0.6")["holds_vip"] is False
+    )
+    ip.write_text("#!/bin/sh\nexit 1\n")
+    assert (
+        run_module(entropy_broker_info, control_socket=socket, vip="10.0.0.5")["holds_vip"] is None
+    )
