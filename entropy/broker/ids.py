@@ -1,0 +1,136 @@
+"""What the broker remembers of each id: limits in use, the place in the queue, counts.
+
+Records exist for ids of the access list only, and each is of bounded size.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+from entropy.broker.draws import WaitingDraw
+from entropy.broker.limits import TokenBucket
+from entropy.config import LimitsConfig
+from entropy.credentials import AclEntry
+from entropy.reservoir import BLOCK_BITS
+
+_EARLIER_BOOTS = 8
+
+
+class IdRecord:
+    """One id. Times ending in _unix are the wall clock's, the others the monotonic one's."""
+
+    __slots__ = (
+        "_boot_id",
+        "_counter",
+        "_earlier_boot_ids",
+        "bytes_bucket",
+        "credit_bucket",
+        "delivered_bits",
+        "delivered_bytes",
+        "drawing",
+        "draws",
+        "fed_bits",
+        "finish_tag",
+        "id",
+        "last_credit_bits",
+        "last_draw_unix",
+        "last_feed_unix",
+        "last_kind",
+        "lost_bits",
+        "next_seed_seconds",
+        "recalled_bits",
+        "sessions",
+    )
+
+    def __init__(
+        self, name: str, entry: AclEntry, limits: LimitsConfig, now_seconds: float
+    ) -> None:
+        self.id = name
+        self.sessions = 0
+        # Draws
+        self.bytes_bucket = TokenBucket(*rate_and_burst(entry, limits), now_seconds)
+        self.drawing: WaitingDraw | None = None
+        self.finish_tag = 0
+        self.next_seed_seconds = 0.0
+        self.draws = 0
+        self.delivered_bytes = 0
+        self.delivered_bits = 0
+        self.last_draw_unix: float | None = None
+        self.last_credit_bits = 0
+        self.last_kind = ""
+        # Feeds
+        self.credit_bucket = TokenBucket(*credit_and_burst(entry, limits), now_seconds)
+        self.fed_bits = 0
+        self.lost_bits = 0
+        self.recalled_bits = 0
+        self.last_feed_unix: float | None = None
+        # Signs of a clone
+        self._boot_id = b""
+        self._counter = -1
+        self._earlier_boot_ids: deque[bytes] = deque(maxlen=_EARLIER_BOOTS)
+
+    def change_limits(self, entry: AclEntry, limits: LimitsConfig, now_seconds: float) -> None:
+        self.bytes_bucket.change(*rate_and_burst(entry, limits), now_seconds)
+        self.credit_bucket.change(*credit_and_burst(entry, limits), now_seconds)
+
+    def note_boot(self, boot_id: bytes, counter: int) -> str | None:
+        """Remember a login. Says what is wrong if a clone or an old snapshot seems to be in use."""
+        if boot_id == self._boot_id:
+            before, self._counter = self._counter, max(self._counter, counter)
+            if counter > before:
+                return None
+            return f"its counter went from {before} to {counter} within one boot"
+        earlier = boot_id in self._earlier_boot_ids
+        if earlier:
+            self._earlier_boot_ids.remove(boot_id)
+        if self._boot_id:
+            self._earlier_boot_ids.append(self._boot_id)
+        self._boot_id, self._counter = boot_id, counter
+        return "it came back with the boot id of an earlier boot" if earlier else None
+
+
+def rate_and_burst(entry: AclEntry, limits: LimitsConfig) -> tuple[int, int]:
+    """Bytes per second and at once that this credential may draw."""
+    rate, burst = entry.rate_bytes_per_second, entry.burst_bytes
+    return (
+        limits.rate_bytes_per_second if rate is None else rate,
+        limits.burst_bytes if burst is None else burst,
+    )
+
+
+def credit_and_burst(entry: AclEntry, limits: LimitsConfig) -> tuple[int, int]:
+    """Bits per second that this feeder may claim; at once one second's, at least one block's."""
+    rate = entry.credit_bits_per_second
+    rate = limits.credit_bits_per_second if rate is None else rate
+    return rate, max(rate, BLOCK_BITS) if rate else 0
+
+
+class Ids:
+    """The records by id."""
+
+    def __init__(self, limits: LimitsConfig) -> None:
+        self._limits = limits
+        self._records: dict[str, IdRecord] = {}
+
+    def __iter__(self) -> Iterator[IdRecord]:
+        return iter(self._records.values())
+
+    def find(self, name: str) -> IdRecord | None:
+        return self._records.get(name)
+
+    def login(self, entry: AclEntry, now_seconds: float) -> IdRecord:
+        """The record of an id that has proved itself, with the limits of the key it used."""
+        record = self._records.get(entry.id)
+        if record is None:
+            record = IdRecord(entry.id, entry, self._limits, now_seconds)
+            self._records[entry.id] = record
+        else:
+            record.change_limits(entry, self._limits, now_seconds)
+        return record
+
+    def keep_only(self, names: Iterable[str]) -> None:
+        """Forget the ids that have left the access list."""
+        kept = set(names)
+        for name in [name for name in self._records if name not in kept]:
+            del self._records[name]

@@ -1,0 +1,154 @@
+"""Tops this broker's reservoir up from another broker's surplus.
+
+Below the low mark it connects and draws, until the high mark is reached or the peer has no
+surplus; then it waits, always some time and with jitter. What comes was debited at the peer, is
+credited here and keeps its origins; the reservoir never exports it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import Callable
+
+from entropy import kernel
+from entropy.broker.service import Service
+from entropy.config import BrokerConfig, PeerConfig
+from entropy.credentials import Credential, load_credential
+from entropy.errors import CredentialError, EntropyError, Refused, RetryLater
+from entropy.reservoir import BLOCK_BYTES
+from entropy.transport.aio import AsyncClientConnection
+from entropy.transport.tls import client_context
+from entropy.wire.codes import DrawKind, Role
+from entropy.wire.frames import DRAW_LIMIT_BYTES, Block, Draw, Retry
+from entropy.wire.frames import Refused as RefusedMessage
+from entropy.wire.keys import client_nonce, derive
+
+CONNECT_SECONDS = 10.0
+LEAST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 60.0
+
+
+class PeerLink:
+    """The other broker as this one sees it; `run` for as long as this one lives."""
+
+    def __init__(
+        self,
+        peer: PeerConfig,
+        config: BrokerConfig,
+        service: Service,
+        log: Callable[[str], None],
+        *,
+        least_pause_seconds: float = LEAST_PAUSE_SECONDS,
+    ) -> None:
+        self.id = peer.id
+        self.endpoint = peer.endpoint
+        self.state = "idle"  # or drawing, unreachable, refused
+        self.imported_bits = 0
+        self.last_import_unix: float | None = None
+        self.last_error: str | None = None
+        self._credential_path = peer.credential
+        self._config = config
+        self._service = service
+        self._log = log
+        self._least_pause_seconds = least_pause_seconds
+        self._pause_seconds = least_pause_seconds  # doubles with each failure
+        self._low = asyncio.Event()
+
+    def nudge(self) -> None:
+        """The reservoir is below its low mark."""
+        self._low.set()
+
+    async def run(self) -> None:
+        """Never returns; ends by being cancelled."""
+        while True:
+            await self._low.wait()
+            pause_seconds = await self._top_up()
+            await asyncio.sleep(pause_seconds * random.uniform(0.75, 1.25))
+            if self._held_blocks() >= self._config.reservoir.low_mark_blocks:
+                self._low.clear()
+
+    async def _top_up(self) -> float:
+        """One session. Returns how long to leave the peer alone, in seconds."""
+        before, self.state = self.state, "drawing"
+        pause_seconds = self._least_pause_seconds
+        try:
+            await self._draw_all()
+        except RetryLater as retry:  # it has no surplus: that is no fault
+            pause_seconds = max(pause_seconds, min(retry.after_seconds, LONGEST_PAUSE_SECONDS))
+        except (EntropyError, ValueError) as error:
+            self.state = "refused" if isinstance(error, Refused) else "unreachable"
+            self.last_error = str(error)
+            if before != self.state:
+                self._log(f"peer {self.id}: {self.state}: {error}")
+            self._pause_seconds = min(2 * self._pause_seconds, LONGEST_PAUSE_SECONDS)
+            return self._pause_seconds
+        self._pause_seconds = self._least_pause_seconds
+        self.state, self.last_error = "idle", None
+        if before in ("refused", "unreachable"):
+            self._log(f"peer {self.id}: reached again")
+        return pause_seconds
+
+    async def _draw_all(self) -> None:
+        connection = await self._connect()
+        try:
+            while (missing_blocks := self._missing_blocks()) > 0:
+                n_bytes = min(DRAW_LIMIT_BYTES, BLOCK_BYTES * missing_blocks)
+                reply = await connection.request(Draw(DrawKind.PEER, n_bytes, 0))
+                if isinstance(reply, Retry):
+                    raise RetryLater(reply.after_ms / 1000, reply.why)
+                if isinstance(reply, RefusedMessage):
+                    raise Refused(reply.code)
+                assert isinstance(reply, Block)  # the wire lets nothing else through
+                self._service.imported(reply.data, reply.credit_bits, reply.origins)
+                self.imported_bits += reply.credit_bits
+                self.last_import_unix = time.time()
+        finally:
+            connection.close()
+
+    async def _connect(self) -> AsyncClientConnection:
+        # Read anew each time: a rotated credential needs no restart.
+        credential = load_peer_credential(self._credential_path, self._config.site_id)
+        keys = derive(credential.secret)
+        boot_id = kernel.boot_id()
+        # Nanoseconds since boot: they only increase while the boot id is the same.
+        counter = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        nonce = client_nonce(
+            keys.psk,
+            boot_id,
+            counter,
+            kernel.clocks(),
+            kernel.vm_generation(),
+            kernel.random_bytes(32),
+        )
+        return await AsyncClientConnection.connect(
+            self.endpoint,
+            context=client_context(self._config.ca, check_dates=kernel.clock_is_synchronised()),
+            credential=credential,
+            keys=keys,
+            role=Role.PEER,
+            boot_id=boot_id,
+            counter=counter,
+            nonce=nonce,
+            timeout_seconds=CONNECT_SECONDS,
+            broker_id=self.id,
+        )
+
+    def _held_blocks(self) -> int:
+        return self._service.reservoir.held_blocks
+
+    def _missing_blocks(self) -> int:
+        return self._config.reservoir.high_mark_blocks - self._held_blocks()
+
+
+def load_peer_credential(path: str, site_id: str) -> Credential:
+    """The credential that a broker draws with from its peer. Raises CredentialError."""
+    credential = load_credential(path)
+    if credential.site_id != site_id:
+        raise CredentialError(
+            f"{path}: is for the site {credential.site_id!r}, but broker.site_id says {site_id!r}"
+        )
+    if "peer" not in credential.permissions:
+        raise CredentialError(f"{path}: {credential.id!r} has no permission to draw as a peer")
+    return credential

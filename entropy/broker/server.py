@@ -1,0 +1,251 @@
+"""The broker's life: start, accept, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from typing import Any, Callable
+
+from entropy.admin import Admin
+from entropy.broker import status as report
+from entropy.broker.access import Access
+from entropy.broker.check import check
+from entropy.broker.control import Control
+from entropy.broker.peer import PeerLink
+from entropy.broker.service import Service
+from entropy.broker.session import Session
+from entropy.config import BrokerConfig
+from entropy.notify import NOTICE, log, notify, watchdog_interval_seconds
+from entropy.reservoir import Reservoir
+from entropy.transport.aio import Server, TlsStream, serve
+from entropy.transport.tls import server_context
+from entropy.wire.codes import RefusedCode
+from entropy.wire.keys import Ephemeral
+
+__all__ = ["Broker", "check", "run"]
+
+EPHEMERAL_SECONDS = 60.0
+STATUS_SECONDS = 10.0
+FEED_IS_RECENT_SECONDS = 60.0
+STRANGERS_LOG_SECONDS = 10.0
+
+
+class Broker:
+    """One broker in this process. `random` gives bytes of the kernel's generator.
+
+    After `start`: `addresses` are its endpoints with their real ports, `admin_address` is the
+    host and port of its HTTP server, if it has one.
+    """
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        *,
+        random: Callable[[int], bytes] = os.urandom,
+        say: Callable[[str], None] = log,
+    ) -> None:
+        self.config = config
+        self.broker_id = config.id
+        self.random = random
+        self.log = say
+        self.sessions: set[Session] = set()
+        self.peers: list[PeerLink] = []
+        self.addresses: list[str] = []
+        self.epoch: bytes
+        self.ephemeral: Ephemeral
+        self.access: Access
+        self.service: Service
+        self._servers: list[Server] = []
+        self._control: Control | None = None
+        self._admin: Admin | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._started_seconds = 0.0
+        self._stopping = False
+        self._n_strangers = 0
+        self._strangers_logged_seconds = float("-inf")
+
+    async def start(self) -> None:
+        """Read all files and listen. Raises ConfigError, CredentialError or TransportError."""
+        check(self.config)
+        config, limits = self.config, self.config.limits
+        self._started_seconds = time.monotonic()
+        self.epoch = self.random(16)
+        self.ephemeral = Ephemeral.new(self.random(32))
+        self.access = Access(config.acl, config.site_id, self.random)
+        reservoir = Reservoir(
+            broker_id=config.id,
+            epoch=self.epoch,
+            capacity_blocks=config.reservoir.capacity_blocks,
+            export_above_blocks=config.reservoir.high_mark_blocks,
+            kernel_bytes=self.random,
+        )
+        self.service = Service(
+            config,
+            reservoir,
+            self.access,
+            monotonic_seconds=time.monotonic,
+            unix_seconds=time.time,
+            log=self.log,
+        )
+        try:
+            context = server_context(config.certificate, config.key)
+            for endpoints, balancers in (
+                (config.listen, None),
+                (config.proxy.listen, config.proxy.balancers),
+            ):
+                for endpoint in endpoints:
+                    server = await serve(
+                        endpoint,
+                        context,
+                        self._handle,
+                        proxy_from=balancers,
+                        max_connections=limits.max_connections,
+                        max_connections_per_address=limits.max_connections_per_address,
+                    )
+                    self._servers.append(server)
+                    self.addresses += server.addresses
+            self._control = Control(
+                config.control_socket,
+                {"status": lambda: {"status": self.status()}, "apply-acl": self._apply_acl},
+            )
+            await self._control.start()
+            if config.admin.listen:
+                self._admin = Admin(
+                    config.admin.listen,
+                    healthy=lambda: None,
+                    ready=self.not_ready,
+                    metrics=lambda: report.metrics(self),
+                    status=self.status,
+                )
+                await self._admin.start()
+        except BaseException:
+            await self.stop()
+            raise
+        self.peers = [PeerLink(peer, config, self.service, self.log) for peer in config.peers]
+        self.service.fell_low = self._nudge_peers
+        self._nudge_peers()  # an empty reservoir is below any mark
+        self._tasks = [asyncio.create_task(peer.run()) for peer in self.peers]
+        self._tasks.append(asyncio.create_task(self._replace_ephemeral()))
+
+    async def stop(self) -> None:
+        """Tell every session that this broker shuts down, and leave nothing behind."""
+        self._stopping = True
+        for server in self._servers:
+            server.close()  # cancels the sessions, and they say goodbye
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for server in self._servers:
+            await server.wait_closed()
+        if self._admin is not None:
+            await self._admin.stop()
+        if self._control is not None:
+            await self._control.stop()
+        self.service.reservoir.destroy_all()
+
+    @property
+    def admin_address(self) -> tuple[str, int] | None:
+        return None if self._admin is None else self._admin.address
+
+    def status(self) -> dict[str, Any]:
+        """The status as JSON; see the contract of `entropy status --json`."""
+        return report.status(self)
+
+    def uptime_seconds(self) -> float:
+        return time.monotonic() - self._started_seconds
+
+    def not_ready(self) -> str | None:
+        """Why no balancer should send clients here; None if it should.
+
+        A broker that is empty for a moment but has a feeder is ready: its clients wait.
+        """
+        if self._stopping:
+            return "shutting down"
+        if self.service.reservoir.held_blocks:
+            return None
+        recent_unix = time.time() - FEED_IS_RECENT_SECONDS
+        for record in self.service.ids:
+            if record.sessions and (record.last_feed_unix or 0) > recent_unix:
+                return None
+        return "the reservoir is empty, and no feeder brings anything"
+
+    def over_limit(self) -> int:
+        return sum(server.over_limit for server in self._servers)
+
+    def failed_handshakes(self) -> int:
+        return sum(server.failed_handshakes for server in self._servers)
+
+    def note_stranger(self, what: str, address: str) -> None:
+        """Somebody was refused before proving who it is: one line in ten seconds says so."""
+        self._n_strangers += 1
+        now = time.monotonic()
+        if now - self._strangers_logged_seconds >= STRANGERS_LOG_SECONDS:
+            more = f" (and {self._n_strangers - 1} more since)" if self._n_strangers > 1 else ""
+            self.log(f"{address}: refused: it {what}{more}")
+            self._strangers_logged_seconds, self._n_strangers = now, 0
+
+    async def _handle(self, stream: TlsStream) -> None:
+        session = Session(self, stream)
+        self.sessions.add(session)
+        try:
+            await session.run()
+        finally:
+            self.sessions.discard(session)
+
+    def _apply_acl(self) -> dict[str, Any]:
+        gone = self.service.apply_acl()
+        cut = [session for session in self.sessions if session.key in gone]
+        for session in cut:
+            session.cut(RefusedCode.AUTHENTICATION)
+        generation = self.access.acl.generation
+        self.log(
+            f"access list of generation {generation} applied: {len(self.access.acl.entries)}"
+            f" entries, {len(gone)} no longer valid, {len(cut)} sessions cut"
+        )
+        return {"generation": generation}
+
+    def _nudge_peers(self) -> None:
+        for peer in self.peers:
+            peer.nudge()
+
+    async def _replace_ephemeral(self) -> None:
+        """Sessions that are being opened keep the one that they began with; then it is gone."""
+        while True:
+            await asyncio.sleep(EPHEMERAL_SECONDS)
+            self.ephemeral = Ephemeral.new(self.random(32))
+
+
+def run(config: BrokerConfig) -> int:
+    """Serve until SIGTERM or SIGINT. Returns the exit status; raises EntropyError at start."""
+    return asyncio.run(_run(config))
+
+
+async def _run(config: BrokerConfig) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    broker = Broker(config)
+    await broker.start()
+    log(f"broker {config.id} of site {config.site_id} listens on {', '.join(broker.addresses)}")
+    notify("READY=1")
+    reporting = asyncio.create_task(_report(broker))
+    await stop.wait()
+    notify("STOPPING=1")
+    log("shutting down", NOTICE)
+    reporting.cancel()
+    await broker.stop()
+    return 0
+
+
+async def _report(broker: Broker) -> None:
+    """Tell systemd that the loop turns, and how full the reservoir is."""
+    watchdog_seconds = watchdog_interval_seconds()
+    pause_seconds = min(STATUS_SECONDS, watchdog_seconds or STATUS_SECONDS)
+    while True:
+        reservoir = broker.service.reservoir
+        state = f"STATUS={reservoir.held_blocks} of {reservoir.capacity_blocks} blocks"
+        notify(state if watchdog_seconds is None else f"{state}\nWATCHDOG=1")
+        await asyncio.sleep(pause_seconds)

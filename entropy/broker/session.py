@@ -1,0 +1,229 @@
+"""One connection: prove, permit, answer.
+
+Until the other side has proved itself it gets HELLO, ten seconds, and one refusal that looks the
+same whatever the reason: the same code, sent on a fixed tick of the clock. Then it sends one
+request at a time, and each gets one answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Callable, Protocol
+
+from entropy.broker.access import Access, Key
+from entropy.broker.service import PendingDraw, Reply, Service, SessionFacts
+from entropy.errors import EntropyError, Refused, RemoteProtocolError, WireError
+from entropy.transport.stream import TlsStream
+from entropy.wire.broker import BrokerConnection
+from entropy.wire.codes import RefusedCode, Role
+from entropy.wire.frames import Auth, Draw, Feed, Message, Recall, Retry
+from entropy.wire.keys import Ephemeral
+
+REFUSAL_TICK_SECONDS = 0.25
+AUTH_SECONDS = 10.0
+IDLE_SECONDS = {Role.CLIENT: 60.0, Role.FEEDER: 600.0, Role.PEER: 600.0}
+MAX_SESSIONS_OF_ONE_ID = 16
+MAX_RETRIES_IN_A_ROW = 100  # who does not heed them is cut
+GOODBYE_SECONDS = 1.0
+_MESSAGES_A_TURN = 16  # before the loop looks at the others
+
+
+class Host(Protocol):
+    """What a session needs of the broker that it belongs to."""
+
+    service: Service
+    access: Access
+    broker_id: str
+    epoch: bytes
+    ephemeral: Ephemeral
+    random: Callable[[int], bytes]
+
+    def note_stranger(self, what: str, address: str) -> None:
+        """Somebody was refused before proving who it is."""
+
+    def log(self, text: str) -> None:
+        """Say one line."""
+
+
+class Session:
+    """One connection to the broker, from its TLS handshake on."""
+
+    def __init__(self, host: Host, stream: TlsStream) -> None:
+        self._host = host
+        self._service = host.service
+        self._stream = stream
+        self._wire = BrokerConnection(
+            broker_id=host.broker_id,
+            epoch=host.epoch,
+            ephemeral=host.ephemeral,
+            nonce=host.random(32),
+            certificate_sha256=stream.certificate_sha256,
+        )
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._facts: SessionFacts | None = None
+        self._pending: PendingDraw | None = None
+        self._cut_code = RefusedCode.SHUTDOWN
+        self._sending = False
+
+    @property
+    def key(self) -> Key | None:
+        """Id and key id, once they are proved."""
+        return None if self._facts is None else self._facts.key
+
+    def cut(self, code: RefusedCode) -> None:
+        """End the session from outside, with this refusal."""
+        self._cut_code = code
+        if self._task is not None:
+            self._task.cancel()
+
+    async def run(self) -> None:
+        """Serve until either side ends it. Raises nothing but what cancels it."""
+        try:
+            if await self._open():
+                await self._serve()
+        except asyncio.CancelledError:
+            if not self._sending:
+                await self._goodbye(self._cut_code)
+            raise
+        except (EntropyError, TimeoutError) as error:
+            if self._facts is not None and self._facts.role is not Role.CLIENT:
+                self._host.log(f"{self._facts.record.id}: its session ended: {error or 'idle'}")
+        finally:
+            if self._pending is not None:
+                self._service.cancel(self._pending)
+            if self._facts is not None:
+                self._service.logout(self._facts)
+            self._stream.close()
+
+    # Before the proof
+
+    async def _open(self) -> bool:
+        """HELLO, AUTH, WELCOME. False if the other side was refused."""
+        auth: Auth | None = None
+        trouble = "did not say who it is in time"
+        try:
+            async with asyncio.timeout(AUTH_SECONDS):
+                await self._flush()
+                while auth is None:
+                    data = await self._stream.receive()
+                    if not data:
+                        return False
+                    self._wire.receive_data(data)
+                    for event in self._wire.events():
+                        assert isinstance(event, Auth)  # the wire lets nothing else through
+                        auth = event
+            key = (auth.id, auth.key_id)
+            trouble = f"claimed to be {auth.id} and did not prove it"
+            self._wire.authenticate(*self._host.access.proof_keys(key))
+            if self._host.access.entry(key) is None:
+                raise Refused(RefusedCode.AUTHENTICATION)
+        except (WireError, Refused, TimeoutError) as error:
+            if auth is None and isinstance(error, WireError):
+                trouble = "does not speak the protocol"
+            self._host.note_stranger(trouble, self._stream.peer_address)
+            self._service.refusals[RefusedCode.AUTHENTICATION] += 1
+            await asyncio.sleep(REFUSAL_TICK_SECONDS - self._loop.time() % REFUSAL_TICK_SECONDS)
+            await self._goodbye(RefusedCode.AUTHENTICATION)
+            return False
+        try:
+            self._facts = self._service.login(auth)
+            if self._facts.record.sessions > MAX_SESSIONS_OF_ONE_ID:
+                raise Refused(RefusedCode.LIMIT)
+            welcome = self._service.welcome(self._facts)
+        except Refused as refused:
+            await self._refuse(auth.id, refused.code)
+            return False
+        if auth.role is not Role.CLIENT:
+            self._host.log(f"{auth.id}: connected from {self._stream.peer_address}")
+        self._wire.welcome(welcome)
+        await self._flush()
+        return True
+
+    # After it
+
+    async def _serve(self) -> None:
+        assert self._facts is not None
+        idle_seconds = IDLE_SECONDS[self._facts.role]
+        n_messages = retries_in_a_row = 0
+        while True:
+            async with asyncio.timeout(idle_seconds):
+                data = await self._stream.receive()
+            if not data:
+                self._wire.receive_eof()
+                return
+            try:
+                self._wire.receive_data(data)
+                for message in self._wire.events():
+                    reply = await self._answer(self._facts, message)
+                    retries_in_a_row = retries_in_a_row + 1 if isinstance(reply, Retry) else 0
+                    if retries_in_a_row > MAX_RETRIES_IN_A_ROW:
+                        raise Refused(RefusedCode.LIMIT)
+                    self._wire.send(reply)
+                    await self._flush()
+                    n_messages += 1
+                    if n_messages % _MESSAGES_A_TURN == 0:
+                        await asyncio.sleep(0)
+            except Refused as refused:
+                await self._refuse(self._facts.record.id, refused.code)
+                return
+            except WireError:
+                self._service.refusals[RefusedCode.PROTOCOL] += 1
+                await self._goodbye(RefusedCode.PROTOCOL)
+                raise
+
+    async def _answer(self, facts: SessionFacts, message: Message) -> Reply:
+        if isinstance(message, Draw):
+            reply = self._service.draw(facts, message)
+            return await self._wait(reply) if isinstance(reply, PendingDraw) else reply
+        if isinstance(message, Feed):
+            return self._service.feed(facts, message)
+        assert isinstance(message, Recall)  # the wire lets nothing else through
+        return self._service.recall(facts, message)
+
+    async def _wait(self, draw: PendingDraw) -> Reply:
+        """Until the draw is answered or its time is up. Raises if the other side goes away."""
+        self._pending = draw  # if we are cut, run() takes it out of the queue
+        answered: asyncio.Future[None] = self._loop.create_future()
+        draw.answered = lambda: answered.set_result(None)
+        receiving = self._loop.create_task(self._stream.receive())
+        try:
+            await asyncio.wait(
+                (answered, receiving),
+                timeout=draw.wait_seconds,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            receiving.cancel()
+            await asyncio.wait((receiving,))
+        if not receiving.cancelled():
+            data = receiving.result()
+            if data:  # nothing may be said now, and the wire raises
+                self._wire.receive_data(data)
+            raise RemoteProtocolError("it hung up while its draw was waiting")
+        self._pending = None
+        return self._service.give_up(draw)
+
+    # Sending
+
+    async def _flush(self) -> None:
+        data = self._wire.data_to_send()
+        if data:
+            self._sending = True
+            await self._stream.send(data)
+            self._sending = False
+
+    async def _refuse(self, name: str, code: RefusedCode) -> None:
+        """Refuse somebody who has proved who it is."""
+        self._service.refusals[code] += 1
+        if code is not RefusedCode.SHUTDOWN:
+            self._host.log(f"{name}: refused ({code.name.lower()})")
+        await self._goodbye(code)
+
+    async def _goodbye(self, code: RefusedCode) -> None:
+        try:
+            self._wire.refuse(code)
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                await self._flush()
+        except (EntropyError, TimeoutError):
+            pass  # it is over already
