@@ -61,7 +61,11 @@ FLEET = Recipe(
 )
 
 # The oldest Python and cryptography that the client has to run on.
-BULLSEYE = Recipe("bullseye", "bullseye", ("python3", "python3-cryptography"))
+BULLSEYE = Recipe(
+    "bullseye",
+    "bullseye",
+    ("python3", "python3-cryptography", "python3-hypothesis", "python3-pytest"),
+)
 
 RECIPES = {recipe.name: recipe for recipe in (FLEET, BULLSEYE)}
 
