@@ -1,4 +1,4 @@
-"""python -m lab up | down | status | enter | run | podman | image."""
+"""python -m lab up | down | status | image | install | run | podman | enter."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab import image, lifecycle, namespace, oneshot, podman
+from lab import host, image, lifecycle, namespace, oneshot, podman
 from lab.command import LabError
 from lab.image import RECIPES
 from lab.names import CHECKOUT
@@ -26,6 +26,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("status", help="what is there")
     make = commands.add_parser("image", help="make an image and print its name")
     make.add_argument("name", choices=sorted(RECIPES), nargs="?", default="fleet")
+    install = commands.add_parser("install", help="install the Debian packages that files name")
+    install.add_argument("files", type=Path, nargs="+", metavar="FILE", help="one name in a line")
     run = commands.add_parser("run", help="run a command in a new container of an image")
     run.add_argument("--image", choices=sorted(RECIPES), default="fleet")
     run.add_argument("--folder", type=Path, help="a folder to be seen, read-only, as /mnt")
@@ -63,6 +65,10 @@ def _main(arguments: argparse.Namespace) -> int:
             return 0
         if command == "down":
             lifecycle.down(images=arguments.images)
+            return 0
+        if command == "install":
+            names = [name for path in arguments.files for name in path.read_text().split()]
+            host.install(host.lacking(names))
             return 0
         lifecycle.prepare()
         if command == "image":

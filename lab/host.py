@@ -5,8 +5,9 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterable
 
-from lab.command import LabError, as_root
+from lab.command import LabError, as_root, run
 from lab.progress import say, step
 
 # Program -> the Debian package that has it. runc and not crun: without CAP_SYS_RESOURCE crun
@@ -37,18 +38,29 @@ def missing_packages() -> list[str]:
 
 
 def prepare() -> None:
-    """Install the packages that are missing, naming them first.
+    """Install what the lab needs and this machine lacks. Raises LabError as install does."""
+    install(missing_packages())
+
+
+def lacking(packages: Iterable[str]) -> list[str]:
+    """Those of the packages that dpkg does not have installed."""
+    query = ["dpkg-query", "--show", "--showformat", "${db:Status-Status}"]
+    done = {name: run([*query, name], check=False).stdout for name in packages}
+    return sorted(name for name, status in done.items() if status != "installed")
+
+
+def install(packages: list[str]) -> None:
+    """Install Debian packages, naming them first; nothing to do for an empty list.
 
     Raises LabError on a distribution for which we do not know the names.
     """
-    packages = missing_packages()
     if not packages:
         return
     system = platform.freedesktop_os_release()
     if system.get("ID") != "debian" or shutil.which("apt-get") is None:
         raise LabError(
-            f"this is {system.get('PRETTY_NAME', 'an unknown system')}, where the lab installs "
-            f"nothing by itself. Install what these Debian packages hold and run it again: "
+            f"this is {system.get('PRETTY_NAME', 'an unknown system')}, where nothing is installed "
+            f"for you. Install what these Debian packages hold and run it again: "
             f"{' '.join(packages)}"
         )
     say(f"installing Debian packages: {' '.join(packages)}")

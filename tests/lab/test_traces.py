@@ -102,7 +102,7 @@ def without_counters(text: str) -> list[str]:
 def checkout(tmp_path: Path) -> Iterator[Path]:
     """A checkout of its own, whose lab is nobody else's."""
     if RUN.exists():
-        pytest.skip("a lab is up on this machine: `make lab-down` first")
+        pytest.fail("these tests want a machine without a lab: `make lab-down` first")
     shutil.copytree(CHECKOUT / "lab", tmp_path / "lab")
     yield tmp_path
     lab(tmp_path, "down")
