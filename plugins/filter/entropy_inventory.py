@@ -256,18 +256,18 @@ def _feeding(
     strongest = max(rates, key=lambda name: rates[name])
     total = sum(rates.values())
     demand = (
-        f"{n_clients} clients need {wanted:.4g} bit/s ({n_blocks} x {BLOCK_COST_BITS} bits each, "
+        f"{n_clients} clients need {_bits(wanted)} bit/s ({n_blocks} x {BLOCK_COST_BITS} bits each, "
         f"every {interval_seconds} s)"
     )
     if settings["single_source"]:
         if total < wanted:
-            yield f"The sources cannot feed the fleet: {demand}; together they give {total:.4g}."
+            yield f"The sources cannot feed the fleet: {demand}; together they give {_bits(total)}."
     elif total - rates[strongest] < wanted:
         yield (
-            f"The fleet would starve if {strongest} ({rates[strongest]:.4g} bit/s) died: {demand}; "
-            f"the other sources give {total - rates[strongest]:.4g}. Add a source, raise "
-            "entropy_broker_topup_interval_seconds, or set entropy_single_source: true to accept "
-            "that."
+            f"The fleet would starve if {strongest} ({_bits(rates[strongest])} bit/s) died: {demand}; "
+            f"the other sources give {_bits(total - rates[strongest])}. Add a source, raise "
+            "topup_interval_seconds in entropy_broker_limits, or set entropy_single_source: true to "
+            "accept that."
         )
 
 
@@ -282,6 +282,10 @@ def _address(text: Any) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _bits(value: float) -> str:
+    return f"{value:,.2f}".rstrip("0").rstrip(".")
 
 
 def _some(names: set[str]) -> str:

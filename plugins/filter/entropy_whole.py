@@ -77,10 +77,10 @@ def clients(
     for credential in fleet["credentials"]:
         if credential["role"] != "client":
             continue
-        fed, wrong, waiting = latest.get(credential["id"]), "", ""
-        if fed is not None:
-            if now_unix - fed.unix > late_seconds:
-                wrong = f"last drew {_ago(now_unix - fed.unix)}"
+        last, wrong, waiting = latest.get(credential["id"]), "", ""
+        if last is not None:
+            if now_unix - last.unix > late_seconds:
+                wrong = f"last drew {_ago(now_unix - last.unix)}"
         elif credential["host"] in fleet["started"]:
             wrong = "was started and has not drawn yet"
         elif up_seconds < late_seconds or len(statuses) < len(looks):
@@ -89,7 +89,7 @@ def clients(
                 waiting = "a broker does not answer"
         else:
             wrong = "has never drawn"
-        found.append(Client(credential["host"], credential["id"], fed, wrong, waiting))
+        found.append(Client(credential["host"], credential["id"], last, wrong, waiting))
     return found
 
 
