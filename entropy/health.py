@@ -111,7 +111,11 @@ class HealthTests:
     """
 
     def __init__(
-        self, test_bits_per_byte: float, false_alarm_exponent: int = INTERMITTENT_EXPONENT
+        self,
+        test_bits_per_byte: float,
+        false_alarm_exponent: int = INTERMITTENT_EXPONENT,
+        *,
+        first_position: int = 0,
     ) -> None:
         self.cutoffs = cutoffs(test_bits_per_byte, false_alarm_exponent)
         # A run that fails one window began less than this many bytes before it.
@@ -121,7 +125,8 @@ class HealthTests:
         self._open = bytearray()  # the window that is filling
         self._before = b""  # the last bytes of the windows before it
         self._startup_left_bytes = STARTUP_BYTES
-        self.position = 0  # bytes judged or destroyed so far: where the open window begins
+        # Bytes judged or destroyed so far: where the open window begins.
+        self.position = first_position
         self.failed_at = 0  # where the last failing window began
 
     @property

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from entropy.conditioner import BLOCK_BITS, Conditioner
+from entropy.conditioner import Conditioner
 from entropy.errors import HealthFailure
 from entropy.health import INTERMITTENT_EXPONENT, HealthTests
 from entropy.sources.base import Figures
@@ -35,12 +35,28 @@ class FreshBlock(NamedTuple):
 
 
 class Intake:
-    """One source's samples on their way to blocks. `born_bits` counts what left as blocks."""
+    """One source's samples on their way to blocks.
 
-    def __init__(self, figures: Figures, false_alarm_exponent: int = INTERMITTENT_EXPONENT) -> None:
-        self._tests = HealthTests(figures.test_bits_per_byte, false_alarm_exponent)
+    first_position: how many samples came before, through an intake with other figures.
+    """
+
+    def __init__(
+        self,
+        figures: Figures,
+        *,
+        first_position: int = 0,
+        false_alarm_exponent: int = INTERMITTENT_EXPONENT,
+    ) -> None:
+        self.figures = figures
+        self._tests = HealthTests(
+            figures.test_bits_per_byte, false_alarm_exponent, first_position=first_position
+        )
         self._conditioner = Conditioner(figures.credit_bits_per_byte)
-        self.born_bits = 0
+
+    @property
+    def position(self) -> int:
+        """How many samples were judged or destroyed so far."""
+        return self._tests.position
 
     @property
     def started(self) -> bool:
@@ -77,7 +93,6 @@ class Intake:
         for block in self._conditioner.push(clean):
             end += n_raw
             fresh.append(FreshBlock(block, end))
-        self.born_bits += BLOCK_BITS * len(fresh)
         return fresh
 
     def restart(self) -> None:

@@ -34,7 +34,7 @@ def test_blocks_are_made_of_tested_samples_only() -> None:
     assert [block.data for block in blocks] == [
         block_of(tested[i : i + N_RAW]) for i in range(0, len(tested) - N_RAW + 1, N_RAW)
     ]
-    assert intake.born_bits == 512 * len(blocks) == 512 * (len(tested) // N_RAW)
+    assert len(blocks) == len(tested) // N_RAW
 
 
 def test_nothing_before_the_start_up_test_has_passed() -> None:
@@ -42,7 +42,6 @@ def test_nothing_before_the_start_up_test_has_passed() -> None:
     assert intake.push(noise(STARTUP_BYTES)) == []
     assert intake.started
     assert intake.push(noise(WINDOW_BYTES - 1, "more")) == []
-    assert intake.born_bits == 0
 
 
 def feed_in_chunks(intake: Intake, samples: bytes, sizes: list[int]) -> list[FreshBlock]:
@@ -87,7 +86,6 @@ def test_no_sample_of_a_failing_window_reaches_a_block(
         begin = STARTUP_BYTES + i * n_raw
         assert block.end_position == begin + n_raw <= failing_window
         assert block.data == block_of(good[begin : begin + n_raw])
-    assert intake.born_bits == 512 * len(blocks)
 
     # Afterwards the start-up test, and a block that has no byte from before in it.
     assert not intake.started

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from abc import ABC, abstractmethod
@@ -143,6 +144,16 @@ class DeviceFile:
             return os.read(self._descriptor, n_bytes)
         except OSError as error:
             raise source_failure(self._name, "reading", error) from None
+
+    def identity(self) -> tuple[int, int]:
+        """Device and inode of the open file: another file of the same name has others."""
+        status = os.fstat(self._descriptor)
+        return status.st_dev, status.st_ino
+
+    def skip(self, n_bytes: int) -> None:
+        """Go on after the first `n_bytes`. A pipe has no beginning, and just goes on."""
+        with contextlib.suppress(OSError):
+            os.lseek(self._descriptor, n_bytes, os.SEEK_SET)
 
     def close(self) -> None:
         if self._descriptor >= 0:

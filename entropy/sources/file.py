@@ -9,11 +9,16 @@ _FILE = Figures(0, 7, "a file can be read twice: nothing is known of what wrote 
 
 
 class FileSource(Source):
-    """Reads a file once, from its beginning. Its end is SourceGone."""
+    """Reads a file once, from its beginning. Its end is SourceGone.
+
+    Opened again it goes on where it ended, so that no byte counts twice: what was appended is
+    read, and another file of that name from its beginning.
+    """
 
     def __init__(self, uri: str, stated: StatedFigures, path: str) -> None:
         super().__init__(uri, stated)
         self._file = DeviceFile(self.name, path)
+        self._identity: tuple[int, int] | None = None
         self._n_bytes = 0
 
     def own_figures(self) -> Figures:
@@ -21,7 +26,10 @@ class FileSource(Source):
 
     def open(self) -> None:
         self._file.open()
-        self._n_bytes = 0
+        identity = self._file.identity()
+        if identity != self._identity:
+            self._identity, self._n_bytes = identity, 0
+        self._file.skip(self._n_bytes)
 
     def read(self, n_bytes: int) -> bytes:
         samples = self._file.read(n_bytes)

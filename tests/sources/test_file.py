@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -20,12 +21,33 @@ def test_a_file_is_read_once_and_then_gone(tmp_path: Path) -> None:
     assert source.read(100) == b"456789"
     with pytest.raises(SourceGone, match="ended after 10 bytes"):
         source.read(1)
-    source.open()
-    assert source.read(4) == b"0123"
     source.close()
     source.close()
     with pytest.raises(SourceError, match="is not open"):
         source.read(1)
+
+
+def test_no_byte_counts_twice(tmp_path: Path) -> None:
+    """Opened again, a file goes on where it ended; another file is read from its beginning."""
+    path = tmp_path / "noise"
+    path.write_bytes(b"0123")
+    source = source_for(f"file:{path}")
+    for _ in range(2):
+        source.open()
+        with contextlib.suppress(SourceGone):
+            assert source.read(100) == b"0123"
+        with pytest.raises(SourceGone, match="ended after 4 bytes"):
+            source.read(100)
+    with path.open("ab") as file:
+        file.write(b"45")
+    source.open()
+    assert source.read(100) == b"45"
+    another = tmp_path / "another"
+    another.write_bytes(b"abc")
+    another.replace(path)
+    source.open()
+    assert source.read(100) == b"abc"
+    source.close()
 
 
 def test_a_pipe_gives_what_it_has(tmp_path: Path) -> None:

@@ -1,0 +1,269 @@
+"""A feeder's way to its brokers: one session at a time, to the first of the list that answers.
+
+When a session ends, or another broker than the first has been fed for a while, the list is tried
+again from its top; between sessions a feeder has none, so it never feeds two brokers at once.
+When no broker answers, the waits grow, with jitter, so that a fleet does not return in step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from typing import NamedTuple, NoReturn
+
+from entropy import errors, kernel, notify
+from entropy.conditioner import BLOCK_BITS
+from entropy.config import FeederConfig
+from entropy.credentials import Credential, load_credential
+from entropy.errors import ConfigError, CredentialError, EntropyError, RemoteProtocolError
+from entropy.outbox import Outbox
+from entropy.transport.aio import AsyncClientConnection
+from entropy.transport.tls import client_context
+from entropy.wire.codes import Role
+from entropy.wire.frames import FEED_LIMIT_BLOCKS, Accepted, Feed, Recall, Refused, Retry
+from entropy.wire.keys import client_nonce, derive
+
+
+class Pace(NamedTuple):
+    """How long a feeder waits for what, in seconds. Waits are spread by +-20 %."""
+
+    reply_seconds: float = 10  # for a connection, and for each answer
+    full_seconds: float = 3  # between two questions whether a full reservoir has room again
+    idle_seconds: float = 15  # between two words when there is nothing to push
+    first_retry_seconds: float = 1  # when no broker answers; doubles
+    last_retry_seconds: float = 60
+    return_seconds: float = 300  # with another broker than the first, before trying that again
+    source_retry_seconds: float = 2  # between two looks for a source that is gone or fails
+    silence_seconds: float = 60  # a read that takes longer is worth a word
+
+
+def spread(seconds: float) -> float:
+    """`seconds`, 20 % more or less."""
+    return seconds * random.uniform(0.8, 1.2)
+
+
+def own_credential(config: FeederConfig) -> Credential:
+    """The feeder's credential. Raises CredentialError; ConfigError if it is another site's."""
+    credential = load_credential(config.credential)
+    if credential.site_id != config.site_id:
+        raise ConfigError(
+            f"{config.credential}: is for the site {credential.site_id!r},"
+            f" but feeder.site_id says {config.site_id!r}"
+        )
+    if "feed" not in credential.permissions:
+        raise CredentialError(
+            f"{config.credential}: {credential.id!r} may not feed; its permissions are:"
+            f" {', '.join(sorted(credential.permissions)) or 'none'}"
+        )
+    return credential
+
+
+async def connect(
+    config: FeederConfig, endpoint: str, timeout_seconds: float
+) -> AsyncClientConnection:
+    """Open a session as this feeder. Every file is read anew: rotation needs no restart."""
+    credential = own_credential(config)
+    keys = derive(credential.secret)
+    boot_id = kernel.boot_id()
+    # Never the same twice in one boot, also when the wall clock is set back.
+    counter = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    nonce = client_nonce(
+        keys.psk, boot_id, counter, kernel.clocks(), kernel.vm_generation(), kernel.random_bytes(32)
+    )
+    return await AsyncClientConnection.connect(
+        endpoint,
+        context=client_context(config.ca, check_dates=kernel.clock_is_synchronised()),
+        credential=credential,
+        keys=keys,
+        role=Role.FEEDER,
+        boot_id=boot_id,
+        counter=counter,
+        nonce=nonce,
+        timeout_seconds=timeout_seconds,
+    )
+
+
+class CreditPace:
+    """How many blocks may be pushed now under the broker's cap in bits per second.
+
+    The broker credits one second's worth at once at most, and never less than a block; this side
+    stays a little below, since two clocks do not run alike. It starts with nothing: the broker
+    may remember the session before.
+    """
+
+    def __init__(self, credit_bits_per_second: int, now_seconds: float) -> None:
+        self._rate = 0.98 * credit_bits_per_second
+        self._burst_bits = max(self._rate, float(BLOCK_BITS))
+        self._bits = 0.0
+        self._at_seconds = now_seconds
+
+    def blocks(self, now_seconds: float) -> int:
+        self._bits += max(0.0, now_seconds - self._at_seconds) * self._rate
+        self._bits = min(self._bits, self._burst_bits)
+        self._at_seconds = now_seconds
+        return int(self._bits) // BLOCK_BITS
+
+    def pushed(self, n_blocks: int) -> None:
+        self._bits -= BLOCK_BITS * n_blocks
+
+    def next_seconds(self) -> float:
+        """How long until one block may go."""
+        if not self._rate:
+            return float("inf")
+        return max(0.0, (BLOCK_BITS - self._bits) / self._rate)
+
+
+class BrokerSession:
+    """Pushes an outbox to the brokers of a list, one session after the other.
+
+    changed: called when the fill is known anew, a session began or ended, or blocks have gone.
+    """
+
+    def __init__(
+        self, config: FeederConfig, outbox: Outbox, pace: Pace, changed: Callable[[], None]
+    ) -> None:
+        self._config = config
+        self._outbox = outbox
+        self._pace = pace
+        self._changed = changed
+        self._work = asyncio.Event()
+        self._last_said: dict[str, str] = {}  # by endpoint, to say each trouble once
+        self._answered = False
+        self.broker_id: str | None = None  # None while there is no session
+        self.fill_blocks = 0
+        self.capacity_blocks = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether there is a session, and its broker has no room."""
+        return self.broker_id is not None and self.fill_blocks >= self.capacity_blocks
+
+    def wake(self) -> None:
+        """There is something in the outbox, or to be recalled."""
+        self._work.set()
+
+    async def run(self) -> NoReturn:
+        """Goes on until it is cancelled."""
+        wait_seconds = self._pace.first_retry_seconds
+        while True:
+            if await self._one_round():
+                wait_seconds = self._pace.first_retry_seconds
+            else:
+                await asyncio.sleep(spread(wait_seconds))
+                wait_seconds = min(2 * wait_seconds, self._pace.last_retry_seconds)
+
+    async def _one_round(self) -> bool:
+        """Try the list from its top, until one session has come to something. False: none did."""
+        for endpoint in self._config.brokers:
+            try:
+                connection = await connect(self._config, endpoint, self._pace.reply_seconds)
+            except EntropyError as error:
+                self._say_once(endpoint, str(error))
+                continue
+            if await self._with(connection):
+                return True
+        return False
+
+    async def _with(self, connection: AsyncClientConnection) -> bool:
+        """One session, to its end. True if the broker answered in it at all."""
+        self._answered = False
+        self._outbox.begin_session()
+        self.broker_id = connection.broker_id
+        self._note_fill(connection.welcome.fill_blocks, connection.welcome.capacity_blocks)
+        notify.log(f"connected to {self.broker_id} at {connection.endpoint}")
+        try:
+            await self._converse(connection)
+        except EntropyError as error:
+            self._say_once(connection.endpoint, f"{self.broker_id}: {error}")
+        finally:
+            connection.close()
+            n_blocks = self._outbox.end_session()
+            if n_blocks:
+                notify.log(
+                    f"the session with {self.broker_id} ended before it could be told to drop"
+                    f" {n_blocks} blocks from near a failure",
+                    notify.ERROR,
+                )
+            self.broker_id = None
+            self._changed()
+        return self._answered
+
+    async def _converse(self, connection: AsyncClientConnection) -> None:
+        """Push, recall and ask, until the session breaks or it is time to try the first broker."""
+        now = asyncio.get_running_loop().time
+        credit = CreditPace(connection.welcome.credit_bits_per_second, now())
+        is_first = connection.endpoint == self._config.brokers[0]
+        end = float("inf") if is_first else now() + spread(self._pace.return_seconds)
+        ask_at = now()
+        while now() < end:
+            self._work.clear()
+            request: Feed | Recall | None = self._outbox.recall
+            if request is None:
+                room_blocks = self.capacity_blocks - self.fill_blocks
+                n_blocks = min(self._outbox.held_blocks, credit.blocks(now()), room_blocks)
+                if n_blocks > 0:
+                    request = self._outbox.take(min(n_blocks, FEED_LIMIT_BLOCKS))
+                    credit.pushed(len(request.blocks))
+                elif now() >= ask_at:
+                    request = self._outbox.ask()
+            if request is None:
+                wake_at = min(ask_at, end)
+                if self._outbox.held_blocks and not self.full:
+                    wake_at = min(wake_at, now() + credit.next_seconds())
+                await self._wait_for_work(wake_at - now())
+                continue
+            wait_seconds = await self._request(connection, request)
+            silence = self._pace.full_seconds if self.full else self._pace.idle_seconds
+            ask_at = now() + spread(silence)
+            if wait_seconds:
+                await self._wait_for_work(wait_seconds, only_recalls=True)
+
+    async def _wait_for_work(self, seconds: float, *, only_recalls: bool = False) -> None:
+        """Until `wake` is called, or so long. Only a recall cuts a wait short that was ordered."""
+        try:
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self._work.wait()
+                while only_recalls and self._outbox.recall is None:
+                    self._work.clear()
+                    await self._work.wait()
+        except TimeoutError:
+            pass
+
+    async def _request(self, connection: AsyncClientConnection, request: Feed | Recall) -> float:
+        """Ask and book the answer. Returns how long the broker wants to be left alone."""
+        reply = await connection.request(request)
+        if isinstance(reply, Refused):
+            raise errors.Refused(reply.code)
+        self._answered = True
+        if isinstance(reply, Retry):
+            self._say_once(connection.endpoint, f"{self.broker_id}: {_not_taken(request, reply)}")
+            return reply.after_ms / 1000
+        if not isinstance(reply, Accepted):
+            raise RemoteProtocolError(f"{self.broker_id} answered with a block that nobody drew")
+        self._last_said.pop(connection.endpoint, None)
+        if isinstance(request, Recall):
+            self._outbox.recalled(request)
+            notify.log(
+                f"{self.broker_id} was told to drop what it held from block"
+                f" {request.sequence} of this session on"
+            )
+        else:
+            self._outbox.accepted(reply.credited_bits)
+        self._note_fill(reply.fill_blocks, reply.capacity_blocks)
+        return 0.0
+
+    def _note_fill(self, fill_blocks: int, capacity_blocks: int) -> None:
+        self.fill_blocks, self.capacity_blocks = fill_blocks, capacity_blocks
+        self._changed()
+
+    def _say_once(self, endpoint: str, text: str) -> None:
+        if self._last_said.get(endpoint) != text:
+            self._last_said[endpoint] = text
+            notify.log(text, notify.WARNING)
+
+
+def _not_taken(request: Feed | Recall, reply: Retry) -> str:
+    what = f"{len(request.blocks)} blocks were not taken" if isinstance(request, Feed) else "recall"
+    return f"{what}: {errors.RetryLater(reply.after_ms / 1000, reply.why)}"
