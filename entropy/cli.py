@@ -17,13 +17,22 @@ from entropy.errors import EntropyError
 CONTROL_SOCKET = "/run/entropy-broker/control.sock"
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _LARGEST_BYTES = 2**50
+# Debian's packages are split: a virtual machine has the client's and no other.
+_PACKAGES = {
+    "broker": "entropy-broker",
+    "feeder": "entropy-feeder",
+    "sample": "entropy-feeder",
+    "client": "entropy-client",
+    "draw": "entropy-client",
+    "demo": "entropy-broker, entropy-feeder and entropy-client",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; `arguments` are those of the process unless given. Returns its status."""
     try:
         options = _parser().parse_args(sys.argv[1:] if arguments is None else arguments)
-        status = int(options.run(options))
+        status = _run(options)
         sys.stdout.flush()
         return status
     except EntropyError as error:
@@ -43,6 +52,18 @@ class UsageError(EntropyError):
     exit_status = 2
 
 
+def _run(options: argparse.Namespace) -> int:
+    try:
+        return int(options.run(options))
+    except ImportError as error:
+        missing = str(error.name)
+        is_a_module = isinstance(error, ModuleNotFoundError) and missing.startswith("entropy.")
+        if not is_a_module and missing != "entropy":  # as in `from entropy import feeder`
+            raise
+        name = options.command
+        raise EntropyError(f"{name} is not installed here: it needs {_PACKAGES[name]}") from None
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, as every other error is said."""
 
@@ -53,7 +74,9 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="entropy", description="Hardware randomness for fleets of VMs.")
     parser.add_argument("--version", action="version", version=f"entropy {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    commands = parser.add_subparsers(
+        metavar="COMMAND", dest="command", required=True, parser_class=_Parser
+    )
 
     def command(name: str, text: str, run: object) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=text, description=text)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ast
+import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import cryptography
 import pytest
 
 from .layout import CHECKOUT, MODULES, SERVICES, SHARED, claims, package_of
 
+_CRYPTOGRAPHY = str(Path(cryptography.__file__).parents[1])
 # Runs all services in one process, and is imported by nothing but its command.
 ALL_IN_ONE = {"entropy/demo.py"}
 
@@ -43,6 +48,48 @@ def test_what_a_client_installs_is_python_3_9() -> None:
     for path, package in package_of().items():
         if package in (SHARED, "entropy-client"):  # compiled there, whether it is run or not
             ast.parse(path.read_text(), str(path), feature_version=(3, 9))
+
+
+@pytest.mark.parametrize(
+    ("command", "package"),
+    [
+        ("sample --source kernel: --bytes 1", "entropy-feeder"),
+        ("client --config /nowhere", "entropy-client"),
+        ("draw --config /nowhere --bytes 1", "entropy-client"),
+        ("demo", "entropy-broker"),
+    ],
+)
+def test_a_command_without_its_package_says_which(
+    command: str, package: str, tmp_path: Path
+) -> None:
+    _install(tmp_path, SHARED)
+    done = _entropy(tmp_path, command)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert package in done.stderr
+
+
+def test_a_client_needs_no_other_service(tmp_path: Path) -> None:
+    _install(tmp_path, SHARED, "entropy-client")
+    done = _entropy(tmp_path, "draw --config /nowhere --bytes 1")
+    assert done.returncode == 2
+    assert "/nowhere: cannot be read" in done.stderr
+
+
+def _install(folder: Path, *installed: str) -> None:
+    for path, package in package_of().items():
+        if package in installed:
+            copy = folder / path.relative_to(CHECKOUT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
+
+
+def _entropy(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
+    # -S: the checkout itself is installed in this Python's site-packages.
+    code = f"import sys; sys.path += [{str(folder)!r}, {_CRYPTOGRAPHY!r}]"
+    code += f"; from entropy.cli import main; sys.exit(main({command.split()!r}))"
+    argv = [sys.executable, "-S", "-c", code]
+    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60, cwd=folder)
 
 
 def _imported_at_once(path: Path) -> Iterator[Path]:
