@@ -21,6 +21,7 @@ LAB_STEPS = \
 	'packages 180 $(MAKE) --no-print-directory deb' \
 	'image 240 $(PY) -m lab image && $(PY) -m lab image bullseye && $(PY) -m lab down' \
 	'traces 180 pytest --quiet -m lab tests/lab' \
+	'old-python 120 tests/py39/run' \
 	'configurations 180 pytest --quiet -m lab --ignore=tests/lab' \
 	'scenario-default 600 $(call molecule,default)'
 
