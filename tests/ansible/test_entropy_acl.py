@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.basic import AnsibleModule
 
 from entropy.credentials import acl_entry, entry_as_json, load_acl, new_credential
 from library import entropy_acl
@@ -129,11 +130,14 @@ def test_another_site_is_refused(acl: Acl) -> None:
     assert "belongs to the site berlin and not to lab" in acl(7)["msg"]
 
 
-def test_what_is_no_list_is_replaced_with_a_warning(acl: Acl, acl_path: Path) -> None:
+def test_what_is_no_list_is_replaced_with_a_warning(
+    acl: Acl, acl_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warnings: list[str] = []
+    monkeypatch.setattr(AnsibleModule, "warn", lambda _, text: warnings.append(text))
     acl_path.write_text("{}")
-    result = acl()
-    assert result["changed"]
-    assert any("was not a list of credentials" in str(text) for text in result["warnings"])
+    assert acl()["changed"]
+    assert warnings == [f"{acl_path} was not a list of credentials; it is replaced"]
 
 
 @pytest.mark.parametrize("installed", [True, False])
