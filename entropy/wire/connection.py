@@ -115,7 +115,7 @@ class Connection:
 
     def receive_eof(self) -> None:
         """Notes that no more will come. RemoteProtocolError if something was still owed."""
-        owed = self._buffer or self.state not in self.MAY_END
+        owed = len(self._buffer) > 0 or self.state not in self.MAY_END
         over, said = self.closed, self.state
         self._fail()
         if owed and not over:
