@@ -26,6 +26,8 @@ def write_conf() -> None:
 [containers]
 default_ulimits = ["nofile={n_files}:{n_files}", "nproc={n_processes}:{n_processes}"]
 pids_limit = 0
+[network]
+network_backend = "netavark"
 [engine]
 runtime = "runc"
 """
