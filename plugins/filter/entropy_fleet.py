@@ -33,7 +33,10 @@ def endpoint(address: str, port: int = PORT) -> str:
 
 
 def brokers(names: Iterable[str], hostvars: HostVars) -> list[dict[str, str]]:
-    """The brokers in inventory order, each with name, id, address, endpoint and proxy_endpoint."""
+    """The brokers in inventory order: name, id, address, endpoint, proxy_endpoint, own_name_used.
+
+    `own_name_used` is "yes" where the connection is made from `inventory_hostname`.
+    """
     found = []
     for name in names:
         of_host = hostvars[name]
@@ -45,6 +48,7 @@ def brokers(names: Iterable[str], hostvars: HostVars) -> list[dict[str, str]]:
                 "address": address,
                 "endpoint": endpoint(address),
                 "proxy_endpoint": endpoint(address, PROXY_PORT),
+                "own_name_used": "yes" if _own_name_used(name, hostvars) else "",
             }
         )
     return found
@@ -122,6 +126,12 @@ def _credential_id(name: str, role: str, groups: Groups, hostvars: HostVars) -> 
     """The plain id for a host's first role; the others carry the role behind a dot."""
     first = roles(name, groups)[:1] == [role]
     return host_id(name, hostvars) + ("" if first else f".{role}")
+
+
+def _own_name_used(name: str, hostvars: HostVars) -> bool:
+    """Whether `ansible_host` is a template over a name that is another host's when delegated to."""
+    raw = getattr(hostvars, "raw_get", hostvars.__getitem__)(name)
+    return "inventory_hostname" in str(raw.get("ansible_host", ""))
 
 
 def _value(of_host: Mapping[str, Any], name: str, default: Any) -> Any:

@@ -119,6 +119,11 @@ def _broker_names(brokers: list[Mapping[str, Any]]) -> Iterable[str]:
                 f"{broker['name']}: a broker's id becomes part of a DNS name in its certificate, "
                 f"so {broker['id']!r} must not contain a dot or underscore: set entropy_id."
             )
+        if broker["own_name_used"]:
+            yield (
+                f"{broker['name']}: ansible_host is made from inventory_hostname, which is another "
+                "host's name while a task is delegated to this one: write its own name there."
+            )
 
 
 def _ids(credentials: list[Mapping[str, Any]]) -> Iterable[str]:
