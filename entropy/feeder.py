@@ -97,6 +97,7 @@ class Feeder:
         self.n_failures = 0
         self.retired = False
         self.state = "not started"  # of the source, in words
+        self.admin_address: tuple[str, int] | None = None
         self._trouble = ""  # why the source does not deliver, when that was said already
         self._reading_since_seconds: float | None = None
         self._status_line = ""
@@ -114,6 +115,7 @@ class Feeder:
 
             admin = admin_for(self._config.admin.listen, self)
             await admin.start()
+            self.admin_address = admin.address
         try:
             async with asyncio.TaskGroup() as parts:
                 parts.create_task(self._harvest())

@@ -1,0 +1,425 @@
+"""The feeder against real brokers over real TLS: what is pushed, what never is, what is said."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.request
+from typing import Any
+
+import pytest
+
+from entropy import feeder as feeder_module
+from entropy.config import AdminConfig, SourceConfig
+from entropy.errors import ConfigError, CredentialError, SourceError, SourceGone
+from entropy.feeder import Feeder, check
+from entropy.sources.base import Figures
+from tests.feeder.site import (
+    CREDIT_BITS,
+    FAST,
+    N_RAW,
+    START,
+    WINDOW,
+    Received,
+    Site,
+    Strings,
+    blocks_of,
+    noise,
+    running,
+    until,
+)
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The lines of the log."""
+    lines: list[str] = []
+    monkeypatch.setattr("entropy.notify.log", lambda text, priority=6: lines.append(text))
+    return lines
+
+
+def account(feeder: Feeder) -> dict[str, int]:
+    return feeder.outbox.accounting._asdict()
+
+
+def balanced(feeder: Feeder) -> bool:
+    a = feeder.outbox.accounting
+    return a.born_bits == a.held_bits + a.sent_bits + a.destroyed_bits
+
+
+def test_tested_samples_become_credited_blocks(site: Site, said: list[str]) -> None:
+    async def scenario() -> None:
+        async with site.broker() as broker:
+            received = Received(broker)
+            source = Strings()
+            samples = noise(10 * WINDOW)
+            source.give(START, samples)
+            async with running(site.config(broker), source) as feeder:
+                expected = blocks_of(samples)
+                await until(lambda: account(feeder)["accepted_bits"] == 512 * len(expected))
+                assert received.blocks == expected
+                assert account(feeder) == {
+                    "born_bits": 512 * len(expected),
+                    "held_bits": 0,
+                    "sent_bits": 512 * len(expected),
+                    "accepted_bits": 512 * len(expected),
+                    "destroyed_bits": 0,
+                    "recalled_bits": 0,
+                }
+                assert feeder.status_line == "strings delivering; feeding broker1"
+            status = broker.status()
+            assert status["reservoir"]["held_bits"] == 512 * len(expected)
+            (fed,) = status["feeders"]
+            assert (fed["id"], fed["fed_bits"]) == ("rng1", 512 * len(expected))
+
+    asyncio.run(scenario())
+    assert said[0] == "strings: 4 bits credited for each byte, tested for 7: for this test"
+
+
+def test_a_source_that_turns_to_zeros(site: Site, said: list[str]) -> None:
+    """Nothing of the bad window is pushed, what touches the window before it is recalled, and
+    good noise opens the feeder again after a start-up test."""
+
+    async def scenario() -> None:
+        async with site.broker() as broker:
+            received = Received(broker)
+            source = Strings()
+            good, after = noise(8 * WINDOW), noise(4 * WINDOW, "after")
+            source.give(START, good)
+            async with running(site.config(broker), source) as feeder:
+                before = blocks_of(good)
+                await until(lambda: account(feeder)["accepted_bits"] == 512 * len(before))
+                source.give(noise(100, "the last good ones") + bytes(2 * WINDOW - 100))
+                await until(lambda: account(feeder)["recalled_bits"])
+                n_recalled = sum(N_RAW * (i + 1) > 7 * WINDOW for i in range(len(before)))
+                assert n_recalled == 4  # three whole ones, and one that began a window earlier
+                assert account(feeder)["recalled_bits"] == 512 * n_recalled
+                status = broker.status()
+                assert status["feeders"][0]["recalled_bits"] == 512 * n_recalled
+                assert status["reservoir"]["held_blocks"] == len(before) - n_recalled
+                assert received.blocks == before
+                assert feeder.state == "in its start-up test"
+
+                source.give(noise(len(START), "again"), after)
+                await until(lambda: len(received.blocks) == len(before + blocks_of(after)))
+                assert received.blocks == before + blocks_of(after)
+                assert balanced(feeder)
+                assert feeder.n_failures == 1
+                assert feeder.state == "delivering"
+
+    asyncio.run(scenario())
+    (alarm,) = [line for line in said if line.startswith("ALARM")]
+    assert "strings: health test failed: repetition count on bytes" in alarm
+    assert "4 to be recalled from broker1" in alarm
+    assert "strings delivers again" in said
+    assert any(line.startswith("broker1 was told to drop") for line in said)
+
+
+def test_blocks_that_wait_for_a_broker_die_with_their_source(site: Site, said: list[str]) -> None:
+    async def scenario() -> None:
+        source = Strings()
+        source.give(START, noise(8 * WINDOW))
+        async with running(site.config("127.0.0.1:1"), source) as feeder:
+            await until(lambda: account(feeder)["held_bits"] == 512 * (8 * WINDOW // N_RAW))
+            source.give(bytes(WINDOW))
+            await until(lambda: feeder.n_failures)
+            assert account(feeder)["held_bits"] == 0
+            assert account(feeder)["destroyed_bits"] == account(feeder)["born_bits"] > 0
+
+    asyncio.run(scenario())
+    assert any("28 blocks destroyed" in line for line in said)
+
+
+def test_a_source_that_stays_bad_is_an_alarm_once(site: Site, said: list[str]) -> None:
+    """A start-up test that fails is no new failure: it goes on being tried, in silence."""
+
+    async def scenario() -> None:
+        async with site.broker() as broker:
+            source = Strings()
+            source.give(START, noise(4 * WINDOW))
+            async with running(site.config(broker), source) as feeder:
+                await until(lambda: feeder.state == "delivering")
+                source.give(*[bytes(WINDOW)] * 8)
+                await until(lambda: source.n_read >= len(START) + 12 * WINDOW)
+                assert not feeder.retired
+                opened = source.n_opened
+                assert opened >= 7
+                assert feeder.n_failures == 1
+                source.give(START)
+                await until(lambda: feeder.state == "delivering")
+
+    asyncio.run(scenario())
+    assert len([line for line in said if line.startswith("ALARM")]) == 1
+    assert len([line for line in said if "start-up test failed" in line]) == 1
+
+
+def test_the_third_failure_within_an_hour_ends_it(site: Site, said: list[str]) -> None:
+    async def scenario() -> None:
+        async with site.broker() as broker:
+            source = Strings()
+            async with running(site.config(broker), source) as feeder:
+                for n in (1, 2, 3):
+                    source.give(noise(len(START), f"{n}"), noise(2 * WINDOW, f"more {n}"))
+                    source.give(bytes(2 * WINDOW))
+                    await until(lambda n=n: feeder.n_failures == n)  # type: ignore[misc]
+                assert feeder.retired
+                n_read = source.n_read
+                source.give(START, noise(8 * WINDOW))
+                # It stays up and connected, and reads no more.
+                await until(lambda: feeder.session.broker_id == "broker1")
+                await until(lambda: account(feeder)["recalled_bits"])
+                assert source.n_read == n_read
+                assert "restart the feeder" in feeder.status_line
+                assert len(feeder.alarms) == 3
+
+    asyncio.run(scenario())
+    assert "nothing more is read" in [line for line in said if line.startswith("ALARM")][-1]
+
+
+def test_failures_hours_apart_do_not_end_it(
+    site: Site, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeder_module, "FAILURES_WITHIN_SECONDS", 0)
+
+    async def scenario() -> None:
+        source = Strings()
+        async with running(site.config("127.0.0.1:1"), source) as feeder:
+            for n in range(1, 6):
+                source.give(noise(len(START), f"{n}"), noise(WINDOW, f"more {n}"), bytes(WINDOW))
+                await until(lambda n=n: feeder.n_failures == n)  # type: ignore[misc]
+            assert not feeder.retired
+
+    asyncio.run(scenario())
+
+
+def test_a_full_reservoir_pauses_the_source(site: Site, said: list[str]) -> None:
+    async def scenario() -> None:
+        async with site.broker(capacity_blocks=8) as broker:
+            received = Received(broker)
+            source = Strings()
+            source.give(START, *[noise(WINDOW, f"{n}") for n in range(100)])
+            async with running(site.config(broker, max_pending_blocks=4), source) as feeder:
+                await until(lambda: feeder.session.full)
+                await until(lambda: feeder.state == "paused")
+                assert feeder.status_line == "strings paused; broker1 is full"
+                assert len(received.blocks) == 8
+                assert feeder.outbox.held_blocks <= 4 + 1024 // N_RAW + 1
+                n_read = source.n_read
+                # Room for one: it comes by itself, asked for by an empty frame.
+                broker.service.reservoir.take(64, client_id="vm1", session=b"s")
+                await until(lambda: len(received.blocks) == 9)
+                assert source.n_read <= n_read + 2 * WINDOW
+            assert broker.status()["accounting"]["lost_bits"] == 0
+
+    asyncio.run(scenario())
+
+
+def test_the_brokers_cap_on_credit_is_kept(site: Site, said: list[str]) -> None:
+    """A feeder that is faster than its cap waits, rather than push what nobody credits."""
+    site.feeder_credential(credit_bits_per_second=512 * 40)
+
+    async def scenario() -> None:
+        async with site.broker() as broker:
+            source = Strings()
+            source.give(START, noise(60 * WINDOW))
+            async with running(site.config(broker), source) as feeder:
+                await until(lambda: account(feeder)["sent_bits"] >= 512 * 20)
+                await until(lambda: broker.status()["reservoir"]["held_blocks"] >= 20)
+            assert broker.status()["accounting"]["lost_bits"] == 0
+
+    asyncio.run(scenario())
+
+
+def test_one_broker_at_a_time(site: Site, said: list[str]) -> None:
+    """The first that answers; the other when it is away; the first again when it is back."""
+
+    async def scenario() -> None:
+        source = Strings()
+        source.give(START)
+        async with site.broker("broker2") as second:
+            received_2 = Received(second)
+            async with site.broker("broker1") as first:
+                received_1 = Received(first)
+                address = first.addresses[0]
+                pace = FAST._replace(return_seconds=0.1)
+                feeding = running(site.config(first, second), source, pace)
+                feeder = await feeding.__aenter__()
+                source.give(noise(2 * WINDOW, "to the first"))
+                await until(lambda: len(received_1.blocks) == 7)
+                assert feeder.session.broker_id == "broker1"
+                assert not received_2.blocks
+            await until(lambda: feeder.session.broker_id == "broker2")
+            source.give(noise(2 * WINDOW, "to the second"))
+            await until(lambda: len(received_2.blocks) == 7)
+            async with site.broker("broker1", listen=address) as first:
+                received_1b = Received(first)
+                await until(lambda: feeder.session.broker_id == "broker1")
+                source.give(noise(2 * WINDOW, "to the first again"))
+                await until(lambda: len(received_1b.blocks) == 7)
+                await feeding.__aexit__(None, None, None)
+            everything = received_1.blocks + received_2.blocks + received_1b.blocks
+            assert len(set(everything)) == len(everything)
+
+    asyncio.run(scenario())
+
+
+def test_a_source_that_goes_and_comes_back(site: Site, said: list[str]) -> None:
+    """Said once; what comes after is tested from the start again."""
+
+    async def scenario() -> None:
+        async with site.broker() as broker:
+            received = Received(broker)
+            source = Strings()
+            source.refusal = SourceGone("strings: the device is not there")
+            async with running(site.config(broker), source) as feeder:
+                await until(lambda: feeder.session.broker_id)
+                assert feeder.state == "strings: the device is not there"
+                source.refusal = None
+                before = noise(2 * WINDOW)
+                source.give(START, before + noise(100, "half a window"))
+                await until(lambda: received.blocks == blocks_of(before))
+                source.give(SourceGone("strings: unplugged"))
+                await until(lambda: feeder.state == "strings: unplugged")
+                after = noise(2 * WINDOW, "after")
+                source.give(noise(len(START), "start-up test"), after)
+                await until(lambda: received.blocks == blocks_of(before) + blocks_of(after))
+
+    asyncio.run(scenario())
+    assert len([line for line in said if "unplugged" in line]) == 1
+    assert len([line for line in said if "the device is not there" in line]) == 1
+    assert said.count("strings delivers again") == 2
+
+
+def test_another_device_brings_its_own_figures(site: Site, said: list[str]) -> None:
+    async def scenario() -> None:
+        async with site.broker() as broker:
+            received = Received(broker)
+            source = Strings()
+            source.give(START, noise(2 * WINDOW))
+            async with running(site.config(broker), source) as feeder:
+                await until(lambda: len(received.blocks) == 7)
+                source.own = Figures(1, 4, "another device")
+                source.give(SourceGone("strings: switched"))
+                source.give(noise(len(START), "start-up test"), noise(3 * WINDOW, "other"))
+                await until(lambda: len(received.blocks) == 9)  # of 576 raw bytes each
+                assert feeder.figures.reason == "another device"
+                source.own = Figures(0, 4, "worth nothing")
+                source.give(SourceGone("strings: switched"))
+                await until(lambda: "earns no credit" in feeder.state)
+
+    asyncio.run(scenario())
+
+
+def test_a_silent_source_is_mentioned(
+    site: Site, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeder_module, "_LOOK_SECONDS", 0.01)
+
+    async def scenario() -> None:
+        source = Strings()
+        pace = FAST._replace(silence_seconds=0.02)
+        async with running(site.config("127.0.0.1:1"), source, pace) as feeder:
+            await until(lambda: feeder.state == "silent")
+            source.give(START)
+            await until(lambda: feeder.state != "silent")
+
+    asyncio.run(scenario())
+    assert len([line for line in said if "is silent" in line]) == 1
+
+
+def test_a_refused_feeder_says_so_once_and_goes_on_trying(site: Site, said: list[str]) -> None:
+    async def scenario() -> None:
+        async with site.broker() as broker:
+            broker.access.acl.entries.clear()  # revoked
+            async with running(site.config(broker), Strings()):
+                await until(lambda: broker.service.refusals.total() >= 2)
+
+    asyncio.run(scenario())
+    assert len([line for line in said if "did not accept this credential" in line]) == 1
+
+
+def test_pages_for_monitoring(site: Site, said: list[str]) -> None:
+    def page(address: tuple[str, int], path: str) -> tuple[int, str]:
+        url = f"http://{address[0]}:{address[1]}{path}"
+        try:
+            with urllib.request.urlopen(url, timeout=10) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    async def scenario() -> None:
+        async with site.broker() as broker:
+            source = Strings()
+            config = site.config(broker, admin=AdminConfig("127.0.0.1:0"))
+            async with running(config, source) as feeder:
+                await until(lambda: feeder.admin_address)
+                address = feeder.admin_address
+                assert address is not None
+
+                async def get(path: str) -> tuple[int, str]:
+                    return await asyncio.to_thread(page, address, path)
+
+                assert (await get("/healthz"))[0] == 200
+                assert (await get("/readyz"))[0] == 503
+                source.give(START, noise(2 * WINDOW))
+                await until(lambda: account(feeder)["accepted_bits"])
+                assert (await get("/readyz"))[0] == 200
+                _, text = await get("/metrics")
+                assert "entropy_feeder_accepted_bits_total 3584" in text
+                status: dict[str, Any] = json.loads((await get("/status"))[1])
+                assert status["source"]["credit_bits_per_byte"] == CREDIT_BITS
+                assert status["broker"]["id"] == "broker1"
+                assert status["accounting"]["born_bits"] == 3584
+                feeder.retired = True
+                assert (await get("/healthz"))[0] == 503
+
+    asyncio.run(scenario())
+
+
+# What is wrong with the configuration
+
+
+def test_check_names_what_is_wrong(site: Site) -> None:
+    good = site.config("127.0.0.1:1")
+    check(good)
+    for source, message in (
+        (SourceConfig("kernel:"), "kernel earns no credit .* name another source"),
+        (SourceConfig("file:x"), "file:x earns no credit"),
+        (SourceConfig("file:x", 4.0, 7.0), "without a reason"),
+        (SourceConfig("kernel:", 1.0, 7.0, "because"), "lab_only_credit_kernel"),
+        (SourceConfig("dice:"), "'dice:' is not a source"),
+        (SourceConfig("file:x", 4.0, 3.0, "because"), "is below credit_bits_per_byte"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            check(site.config("127.0.0.1:1", source=source))
+    check(site.config("127.0.0.1:1", source=SourceConfig("kernel:", lab_only_credit_kernel=True)))
+    with pytest.raises(ConfigError, match="cannot read the authority's certificate"):
+        check(site.config("127.0.0.1:1", ca=str(site.folder / "none.pem")))
+    with pytest.raises(CredentialError):
+        check(site.config("127.0.0.1:1", credential=str(site.folder / "none.json")))
+    (site.folder / "rng1.json").chmod(0o644)
+    with pytest.raises(CredentialError, match="chmod 0640"):
+        check(good)
+
+
+def test_a_credential_for_something_else(site: Site) -> None:
+    site.feeder_credential(permissions=("draw",))
+    with pytest.raises(CredentialError, match="'rng1' may not feed; its permissions are: draw"):
+        check(site.config("127.0.0.1:1"))
+    site.feeder_credential(site_id="elsewhere")
+    with pytest.raises(ConfigError, match="is for the site 'elsewhere'"):
+        check(site.config("127.0.0.1:1"))
+
+
+def test_a_source_error_is_waited_out_too(site: Site, said: list[str]) -> None:
+    async def scenario() -> None:
+        source = Strings()
+        source.refusal = SourceError("strings: Permission denied")
+        async with running(site.config("127.0.0.1:1"), source) as feeder:
+            await until(lambda: feeder.state == "strings: Permission denied")
+            source.refusal = None
+            source.give(START)
+            await until(lambda: feeder.state == "delivering")
+
+    asyncio.run(scenario())
