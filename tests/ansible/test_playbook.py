@@ -1,0 +1,175 @@
+"""The modules and plugins in real runs of ansible-playbook: twice, in check mode, nothing shown."""
+
+from __future__ import annotations
+
+import base64
+import grp
+import json
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ansible.parsing.vault import VaultSecret
+
+from entropy.credentials import load_acl, load_credential
+from entropy.wire.keys import derive
+from module_utils.entropy_vault import AnsibleVault
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+PASSWORD = "a vault password that no log may hold"
+# Takes the place of the lookup entropy_secret, as a plugin for another store of secrets would.
+ELSEWHERE = """
+DOCUMENTATION = "{name: entropy_secret, options: {state_dir: {description: none}}}"
+import pathlib
+from ansible.plugins.lookup import LookupBase
+class LookupModule(LookupBase):
+    def run(self, terms, variables=None, **options):
+        here = pathlib.Path(__file__).parent
+        (here / "asked").write_text(" ".join(terms))
+        return [(here / f"{term}.json").read_text() for term in terms]
+"""
+
+
+class Site:
+    """A directory with a state directory and a host's files, and runs of playbooks on them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.state_dir = directory / "state"
+        self.output = ""
+        self.vault = AnsibleVault([("default", VaultSecret(PASSWORD.encode()))])
+        (directory / "vault-password").write_text(PASSWORD)
+
+    def run(self, *options: str, lookups: str = "", passes: int = 1) -> str:
+        """One run that shows all that there is to see; what it printed, which is kept too."""
+        home = self.directory / "home"
+        ours = ROOT / "plugins/lookup"
+        environment = {
+            "PATH": os.environ["PATH"],
+            "LC_ALL": "C.UTF-8",
+            "HOME": str(home),
+            "ANSIBLE_HOME": str(home),
+            "ANSIBLE_REMOTE_TMP": str(home / "remote"),
+            "ANSIBLE_LIBRARY": str(ROOT / "library"),
+            "ANSIBLE_MODULE_UTILS": str(ROOT / "module_utils"),
+            "ANSIBLE_ACTION_PLUGINS": str(ROOT / "plugins/action"),
+            "ANSIBLE_LOOKUP_PLUGINS": f"{lookups}:{ours}" if lookups else str(ours),
+        }
+        variables = {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": sys.executable,
+            "directory": str(self.directory),
+            "owner": pwd.getpwuid(os.getuid()).pw_name,
+            "group": grp.getgrgid(os.getgid()).gr_name,
+            "passes": passes,
+        }
+        command = [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "-vvv"]
+        command += ["--diff", "--vault-password-file", str(self.directory / "vault-password")]
+        command += ["-e", json.dumps(variables), str(HERE / "play.yml"), *options]
+        done = subprocess.run(
+            command, cwd=self.directory, env=environment, capture_output=True, text=True
+        )
+        output = done.stdout + done.stderr
+        self.output += output
+        assert done.returncode == 0, output
+        return output
+
+    def secrets(self) -> Iterator[bytes]:
+        """Every secret of the store, raw, and the password that protects it."""
+        yield PASSWORD.encode()
+        for path in sorted(self.state_dir.glob("credentials/*.json")):
+            text = self.vault.decrypt(path.read_bytes(), path.name)
+            secret = base64.b64decode(json.loads(text)["secret"])
+            yield from (secret, derive(secret).private, derive(secret).psk)
+        for path in sorted(self.state_dir.glob("*/*.key")):
+            pem = self.vault.decrypt(path.read_bytes(), path.name)
+            yield base64.b64decode(b"".join(pem.splitlines()[1:-1]))
+
+
+def recap(output: str) -> dict[str, int]:
+    """The sum of a run, after its last playbook: how many tasks changed, failed and so on."""
+    *_, line = re.findall("^localhost +: (ok=.*)", output, re.MULTILINE)
+    return {name: int(n) for name, n in re.findall(r"(\w+)=(\d+)", line)}
+
+
+def shapes(secret: bytes) -> set[str]:
+    """The texts under which a secret could show up. Of base64 the part that no padding touches."""
+    whole = len(secret) // 3 * 4
+    standard = base64.b64encode(secret).decode()[:whole]
+    url_safe = base64.urlsafe_b64encode(secret).decode()[:whole]
+    return {standard, url_safe, secret.hex(), secret.hex().upper(), repr(secret)[2:-1]}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """A site that was checked when there was nothing, and then deployed twice in one run.
+
+    What an operator may get wrong follows in that run, because each costs a second to start.
+    """
+    site = Site(tmp_path_factory.mktemp("site"))
+    checked = recap(site.run("--check"))
+    assert (checked["changed"], checked["failed"]) == (3, 0)
+    assert sorted(path.name for path in site.directory.iterdir()) == ["home", "vault-password"]
+    twice = recap(site.run(str(HERE / "wrong.yml"), passes=2))
+    assert (twice["changed"], twice["failed"], twice["ignored"]) == (3, 0, 6)
+    return site
+
+
+def test_what_was_installed_is_what_the_daemons_read(site: Site) -> None:
+    credential = load_credential(site.directory / "credential.json")
+    assert (credential.id, credential.site_id) == ("vm1", "lab")
+    acl = load_acl(site.directory / "acl.json")
+    assert acl.generation == 1
+    entry = acl.entries["vm1", credential.key_id]
+    assert (entry.public_key, entry.psk) == derive(credential.secret)[1:]
+    assert (site.directory / "tls.key").read_text().startswith("-----BEGIN PRIVATE KEY-----")
+    assert (site.directory / "tls.key").read_text().endswith("-----END PRIVATE KEY-----\n")
+
+
+def test_wrong_input_is_told_plainly(site: Site) -> None:
+    for message in (
+        "belongs to the site lab and berlin was asked for",
+        "the id vm1 is there 2 times",
+        "bootstrap=true",
+        "brokres",
+        "has no credential for vm9: run playbooks/credentials.yml",
+        "lost/ledger.json does not exist: run playbooks/credentials.yml first",
+    ):
+        assert message in site.output
+    assert "Traceback" not in site.output
+
+
+def test_another_store_of_secrets_can_take_over(site: Site, tmp_path: Path) -> None:
+    other = Site(tmp_path)
+    shutil.copytree(site.state_dir, other.state_dir)
+    (other.state_dir / "acl.json").unlink()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "entropy_secret.py").write_text(ELSEWHERE)
+    for path in site.state_dir.glob("credentials/*.json"):
+        (elsewhere / path.name).write_bytes(site.vault.decrypt(path.read_bytes(), path.name))
+    output = other.run("--check", "--skip-tags", "install", lookups=str(elsewhere))
+    assert (elsewhere / "asked").read_text() == "rng1 vm1"
+    key_id = load_credential(site.directory / "credential.json").key_id.hex()
+    assert f"+vm1: key_id: {key_id}, [draw]" in output
+    site.output += output
+
+
+def test_no_run_showed_a_secret_or_left_one_behind(site: Site) -> None:
+    secrets = list(site.secrets())
+    assert len(secrets) == 1 + 2 * 3 + 2
+    left = [path for path in (site.directory / "home").rglob("*") if path.is_file()]
+    texts = [site.output, *(path.read_text(errors="replace") for path in left)]
+    for secret in secrets:
+        for shape in shapes(secret) | ({PASSWORD} if secret == PASSWORD.encode() else set()):
+            assert not any(shape in text for text in texts)
+    # The test itself would see one: what is public is there.
+    credential = load_credential(site.directory / "credential.json")
+    assert base64.b64encode(derive(credential.secret).public).decode() in site.output
