@@ -257,6 +257,17 @@ def test_a_lost_certificate_is_made_again(fleet: Fleet, name: str) -> None:
     fleet.assert_sound()
 
 
+def test_a_certificate_with_the_key_of_another_is_made_again(fleet: Fleet) -> None:
+    fleet.ensure(SMALL, "b1", "b2")
+    old = fleet.ledger().certificates
+    shutil.copy(fleet.state_dir / "tls/b2.key", fleet.state_dir / "tls/b1.key")
+    with pytest.raises(CredentialError, match="are not the key and the certificate"):
+        fleet.text("tls:b1")
+    new = fleet.ensure(SMALL, "b1", "b2").after.certificates
+    assert (new["b1"] == old["b1"], new["b2"] == old["b2"]) == (False, True)
+    fleet.assert_sound()
+
+
 def test_an_old_certificate_is_renewed_and_a_young_one_is_not(fleet: Fleet) -> None:
     old = (fleet.state_dir / "tls/b1.pem").read_bytes()
     later = NOW + datetime.timedelta(days=450)
