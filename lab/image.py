@@ -74,6 +74,7 @@ def reference(recipe: Recipe) -> str:
     """The image's name and tag, `REPOSITORY/NAME:HASH`."""
     lines = aptsources.sources(recipe.suite)
     files = [*aptsources.keyrings(lines), *aptsources.certificates(), _script(recipe)]
+    files.append(Path(__file__))
     parts = [
         asdict(recipe),
         _LEFT_OUT,
@@ -107,6 +108,8 @@ def _make(recipe: Recipe, name: str) -> None:
     argv += [f"--aptopt={line.removesuffix(';')}" for line in aptsources.settings()]
     argv += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _LEFT_OUT]
     argv += ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]
+    # An image that a crash cut short is not used, so nothing need reach the disk in order.
+    argv += ["--dpkgopt=force-unsafe-io"]
     for keyring in aptsources.keyrings(lines):
         argv += [f"--setup-hook=install -D -m 0644 '{keyring}' \"$1\"'{keyring}'"]
     folder = aptsources.CERTIFICATES
