@@ -109,7 +109,7 @@ class _Block:
 
 def length_prefixed(*fields: bytes) -> bytes:
     """Each field after its length in 32 bits, big-endian: no two lists of fields collide."""
-    return b"".join(struct.pack("!I", len(field)) + field for field in fields)
+    return b"".join([len(field).to_bytes(4, "big") + field for field in fields])
 
 
 class Reservoir:
@@ -130,8 +130,7 @@ class Reservoir:
     ) -> None:
         self.capacity_blocks = capacity_blocks
         self.export_above_blocks = export_above_blocks
-        self._broker_id = broker_id.encode()
-        self._epoch = epoch
+        self._here = length_prefixed(broker_id.encode(), epoch)
         self._kernel_bytes = kernel_bytes
         self._key = bytearray(kernel_bytes(BLOCK_BYTES))
         # Ordered dictionaries give up their oldest, and any other entry, in constant time.
@@ -334,15 +333,9 @@ class Reservoir:
         """
         self._serial += 1
         kernel = self._kernel_bytes(BLOCK_BYTES)
-        message = length_prefixed(
-            b"uncredited",
-            self._broker_id,
-            self._epoch,
-            struct.pack("!Q", self._serial),
-            session,
-            client_id.encode(),
-            kernel,
-        )
+        serial = struct.pack("!Q", self._serial)
+        message = length_prefixed(b"uncredited") + self._here
+        message += length_prefixed(serial, session, client_id.encode(), kernel)
         data = hmac.digest(self._key, message, "sha512")[: min(n_bytes, BLOCK_BYTES)]
         self._ratchet(kernel)
         return Output(self._serial, 0, (), data)
@@ -378,25 +371,19 @@ class Reservoir:
     ) -> Output:
         """Condition the blocks into one reply and destroy them."""
         self._serial += 1
-        kernel_bytes = memoryview(self._kernel_bytes(BLOCK_BYTES * len(blocks)))
-        before_j = length_prefixed(
-            b"out", self._broker_id, self._epoch, struct.pack("!Q", self._serial)
-        )
+        kernel_bytes = self._kernel_bytes(BLOCK_BYTES * len(blocks))
+        serial = struct.pack("!Q", self._serial)
+        before_j = length_prefixed(b"out") + self._here + length_prefixed(serial)
         after_j = length_prefixed(session, client_id.encode())
         pieces: list[bytes] = []
         credit_bits = 0
         for j, block in enumerate(blocks):
             kernel = kernel_bytes[BLOCK_BYTES * j : BLOCK_BYTES * (j + 1)]
             piece_bytes = min(BLOCK_BYTES, n_bytes - BLOCK_BYTES * j)
-            message = bytearray(before_j)
-            message += length_prefixed(struct.pack("!I", j))
-            message += after_j
-            message += length_prefixed(
-                length_prefixed(*(origin.encode() for origin in sorted(block.origins)))
-            )
-            message += length_prefixed(bytes(kernel))
-            message += struct.pack("!I", BLOCK_BYTES)
-            message += block.data
+            named = length_prefixed(*[origin.encode() for origin in sorted(block.origins)])
+            message = bytearray(before_j + length_prefixed(struct.pack("!I", j)) + after_j)
+            message += length_prefixed(named, kernel) + struct.pack("!I", BLOCK_BYTES)
+            message += block.data  # last, so that it can be overwritten there
             pieces.append(hmac.digest(self._key, message, "sha512")[:piece_bytes])
             message[-BLOCK_BYTES:] = _ZEROS
             block.data[:] = _ZEROS
@@ -406,6 +393,5 @@ class Reservoir:
             self._spent_bits += block.credit_bits - worth_bits
         return Output(self._serial, credit_bits, tuple(sorted(origins)), b"".join(pieces))
 
-    def _ratchet(self, kernel: bytes | memoryview) -> None:
-        message = length_prefixed(b"ratchet", bytes(kernel))
-        self._key[:] = hmac.digest(self._key, message, "sha512")
+    def _ratchet(self, kernel: bytes) -> None:
+        self._key[:] = hmac.digest(self._key, length_prefixed(b"ratchet", kernel), "sha512")

@@ -39,8 +39,6 @@ class PeerLink:
         config: BrokerConfig,
         service: Service,
         log: Callable[[str], None],
-        *,
-        least_pause_seconds: float = LEAST_PAUSE_SECONDS,
     ) -> None:
         self.id = peer.id
         self.endpoint = peer.endpoint
@@ -52,8 +50,7 @@ class PeerLink:
         self._config = config
         self._service = service
         self._log = log
-        self._least_pause_seconds = least_pause_seconds
-        self._pause_seconds = least_pause_seconds  # doubles with each failure
+        self._pause_seconds = LEAST_PAUSE_SECONDS  # doubles with each failure
         self._low = asyncio.Event()
 
     def nudge(self) -> None:
@@ -72,7 +69,7 @@ class PeerLink:
     async def _top_up(self) -> float:
         """One session. Returns how long to leave the peer alone, in seconds."""
         before, self.state = self.state, "drawing"
-        pause_seconds = self._least_pause_seconds
+        pause_seconds = LEAST_PAUSE_SECONDS
         try:
             await self._draw_all()
         except RetryLater as retry:  # it has no surplus: that is no fault
@@ -82,9 +79,10 @@ class PeerLink:
             self.last_error = str(error)
             if before != self.state:
                 self._log(f"peer {self.id}: {self.state}: {error}")
-            self._pause_seconds = min(2 * self._pause_seconds, LONGEST_PAUSE_SECONDS)
-            return self._pause_seconds
-        self._pause_seconds = self._least_pause_seconds
+            pause_seconds = self._pause_seconds
+            self._pause_seconds = min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)
+            return pause_seconds
+        self._pause_seconds = LEAST_PAUSE_SECONDS
         self.state, self.last_error = "idle", None
         if before in ("refused", "unreachable"):
             self._log(f"peer {self.id}: reached again")

@@ -1,0 +1,133 @@
+"""Two real brokers that top each other up."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+import pytest
+
+from entropy.config import ReservoirConfig
+from entropy.wire.codes import DrawKind, RetryReason, Role
+from entropy.wire.frames import Retry
+from tests.broker.fleet import Fleet, a_block, balanced, draw, feed, until
+
+pytestmark = pytest.mark.usefixtures("fast_peers")
+
+RICH = ReservoirConfig(64, 1, 4)
+LOW = Retry(5000, RetryReason.LOW)
+POOR = ReservoirConfig(64, 8, 16)
+
+
+def test_one_feeder_serves_the_clients_of_both(fleet: Fleet) -> None:
+    async def story() -> None:
+        fleet.credential("broker2", "peer")
+        rng1, vm1 = fleet.credential("rng1", "feed"), fleet.credential("vm1", "draw")
+        async with fleet.broker("broker1", reservoir=RICH) as one:
+            peers = (fleet.peer("broker1", one, "broker2"),)
+            async with fleet.broker("broker2", reservoir=POOR, peers=peers) as two:
+                feeder = await fleet.connect(one, rng1, Role.FEEDER)
+                client = await fleet.connect(two, vm1)
+                waiting = asyncio.create_task(client.request(draw(64, wait_ms=60_000)))
+                await feeder.request(feed(12))
+                block = a_block(await waiting)
+                # hashed once more on its way: 64 bits less
+                assert (block.origins, block.credit_bits) == (("rng1",), 384)
+                # one keeps its four, so seven or eight came over: the client has one
+                await until(lambda: one.service.reservoir.held_blocks == 4)
+                await until(lambda: two.service.reservoir.imported_blocks == 7)
+                gave, got = (b.service.reservoir.accounting() for b in (one, two))
+                assert gave.exported_bits == got.imported_bits == 8 * 448
+                assert two.status()["peers"][0]["imported_bits"] == 8 * 448
+                assert balanced(one)
+                assert balanced(two)
+                # more comes as soon as there is more
+                await feeder.request(feed(12, sequence=12))
+                await until(lambda: two.service.reservoir.imported_blocks == 16)
+                assert one.service.reservoir.held_blocks == 4 + 12 - 9
+
+    asyncio.run(story())
+
+
+def test_what_was_imported_does_not_go_round(fleet: Fleet) -> None:
+    async def story() -> None:
+        fleet.credential("broker1", "peer")
+        fleet.credential("broker2", "peer")
+        rng1 = fleet.credential("rng1", "feed")
+        async with fleet.broker("broker1", reservoir=RICH) as one:
+            peers = (fleet.peer("broker1", one, "broker2"),)
+            marks = dataclasses.replace(RICH, low_mark_blocks=3)
+            async with fleet.broker("broker2", reservoir=marks, peers=peers) as two:
+                feeder = await fleet.connect(one, rng1, Role.FEEDER)
+                await feeder.request(feed(12))
+                await until(lambda: two.service.reservoir.imported_blocks == 4)
+                asking = await fleet.connect(two, fleet.credentials["broker1"], Role.PEER)
+                for _ in range(3):
+                    assert await asking.request(draw(64, kind=DrawKind.PEER)) == LOW
+
+    asyncio.run(story())
+
+
+def test_a_peer_without_surplus_is_idle_not_a_fault(fleet: Fleet) -> None:
+    async def story() -> None:
+        fleet.credential("broker2", "peer")
+        async with fleet.broker("broker1", reservoir=RICH) as one:
+            peers = (fleet.peer("broker1", one, "broker2"),)
+            async with fleet.broker("broker2", reservoir=POOR, peers=peers) as two:
+                await until(lambda: one.service._n_sessions >= 3)
+                peer = two.status()["peers"][0]
+                assert peer["state"] in ("idle", "drawing")
+                assert (peer["last_error"], peer["last_import_unix"]) == (None, None)
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "state", "says"),
+    [
+        ("revoked", "refused", "did not accept this credential"),
+        ("another id", "unreachable", "broker9"),
+        ("nobody there", "unreachable", "connecting to 127.0.0.1:"),
+        ("credential gone", "unreachable", "broker2.json"),
+    ],
+)
+def test_a_peer_that_cannot_be_drawn_from(fleet: Fleet, spoil: str, state: str, says: str) -> None:
+    async def story() -> None:
+        fleet.credential("broker2", "peer")
+        if spoil == "revoked":
+            fleet.revoke("broker2")
+        async with fleet.broker("broker1") as one:
+            peer = fleet.peer("broker1", one, "broker2")
+            if spoil == "another id":
+                peer = dataclasses.replace(peer, id="broker9")
+            if spoil == "nobody there":
+                await one.stop()
+            async with fleet.broker("broker2", peers=(peer,)) as two:
+                if spoil == "credential gone":
+                    (fleet.folder / "broker2.json").unlink()
+
+                await until(lambda: two.peers[0].state == state)
+                await until(lambda: says in (two.peers[0].last_error or ""))
+                assert f"peer {peer.id}: {state}" in " ".join(fleet.lines)
+
+    asyncio.run(story())
+
+
+def test_a_peer_that_comes_back_is_used_again(fleet: Fleet) -> None:
+    async def story() -> None:
+        fleet.credential("broker2", "peer")
+        rng1 = fleet.credential("rng1", "feed")
+        fleet.revoke("broker2")
+        async with fleet.broker("broker1", reservoir=RICH) as one:
+            peers = (fleet.peer("broker1", one, "broker2"),)
+            async with fleet.broker("broker2", reservoir=POOR, peers=peers) as two:
+                await until(lambda: two.peers[0].state == "refused")
+                fleet.credential("broker2", "peer")
+                one._apply_acl()
+                feeder = await fleet.connect(one, rng1, Role.FEEDER)
+                await feeder.request(feed(12))
+                await until(lambda: two.service.reservoir.imported_blocks == 8)
+                await until(lambda: two.peers[0].state == "idle")
+                assert "peer broker1: reached again" in fleet.lines
+
+    asyncio.run(story())
