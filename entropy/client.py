@@ -24,8 +24,10 @@ from entropy.wire.codes import DrawKind
 from entropy.wire.frames import Block, Welcome
 
 TOPUP_TIMEOUT_SECONDS = 30.0
+GRACE_SECONDS = 1.0  # beyond the seed's time-out, before whatever hangs is left hanging
 FIRST_BACKOFF_SECONDS = 2.0
 LONGEST_BACKOFF_SECONDS = 300.0
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SPREAD = 0.2  # a fleet that was started together must not draw together
 LONGEST_INTERVAL_SECONDS = 86_400
 MOST_TOPUP_BYTES = 512  # of what WELCOME may name; the kernel's pool holds 32
@@ -39,15 +41,17 @@ def run(config: ClientConfig, once: bool = False) -> int:
     """
     check(config)
     client = Client(config)
+    before = {number: signal.signal(number, _stop) for number in STOP_SIGNALS}
     try:
-        signal.signal(signal.SIGTERM, _stop)
-        signal.signal(signal.SIGINT, _stop)
         if once:
             return client.seed_once()
         client.serve()
     except _Stopped:
         notify("STOPPING=1")
         log("stopped")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return 0
 
 
@@ -56,8 +60,8 @@ class _Stopped(BaseException):
 
 
 def _stop(*_: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # we are on our way
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # we are on our way
     raise _Stopped
 
 
@@ -85,7 +89,7 @@ class Client:
 
     def seed_once(self) -> int:
         """Draw one seed within the time-out. Returns 0, or 1 if there was none."""
-        deadline = _Deadline(self._config.seed_timeout_seconds + 1, _give_up)
+        deadline = _Deadline(self._config.seed_timeout_seconds + GRACE_SECONDS, _give_up)
         deadline.start()
         outcome = self.feed(DrawKind.SEED, self._config.seed_timeout_seconds)
         deadline.cancel()
@@ -98,7 +102,7 @@ class Client:
         """Seed, then top up for ever. Ready after the first attempt, whatever came of it."""
         kind, failures = DrawKind.SEED, 0
         timeout_seconds: float = self._config.seed_timeout_seconds
-        ready_at_last = _Deadline(timeout_seconds + 1, _say_ready)
+        ready_at_last = _Deadline(timeout_seconds + GRACE_SECONDS, _say_ready)
         ready_at_last.start()
         while True:
             outcome = self.feed(kind, timeout_seconds)

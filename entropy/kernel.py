@@ -167,7 +167,7 @@ def clock_is_synchronised() -> bool:
         import ctypes  # here: most machines do not come this far
 
         adjtimex = ctypes.CDLL(None).adjtimex
-    except (ImportError, OSError, AttributeError):
+    except (ImportError, OSError, AttributeError, MemoryError):  # the last: in a tight sandbox
         return False
     timex = ctypes.create_string_buffer(512)  # struct timex, zeroed: modes = 0 only reads
     return 0 <= int(adjtimex(timex)) < _CLOCK_UNSYNCHRONISED

@@ -275,12 +275,33 @@ def test_the_service_outlives_brokers_that_are_away(fleet: Fleet, dead_endpoint:
     assert "next try in" in error
 
 
-def test_once_has_a_hard_time_out(fleet: Fleet) -> None:
+def test_once_has_a_time_out(
+    fleet: Fleet, fake_kernel: FakeKernel, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A broker that takes the draw and never answers it."""
     fleet.broker().answer = lambda _: "hang"
-    config = fleet.config_file(credit=False, seed_timeout_seconds=1)
-    with Service(fleet, "--config", config, "--once") as service:
-        error = service.process.communicate(timeout=20)[1]
-    assert service.process.returncode == 1
-    assert "<4>no seed" in error
-    assert "Traceback" not in error
+    began = time.monotonic()
+    assert client.run(fleet.config(seed_timeout_seconds=0.5), once=True) == 1
+    assert time.monotonic() - began < 10
+    assert "timed out\nno seed: going on without one\n" in capsys.readouterr().err
+
+
+def test_not_even_a_resolver_that_hangs_holds_it_up(fleet: Fleet) -> None:
+    """getaddrinfo(3) has no time-out: whatever the main thread hangs in, the process ends."""
+    program = (
+        "import socket, sys, threading\n"
+        "socket.getaddrinfo = lambda *_, **__: threading.Event().wait()\n"
+        "from entropy import cli, client\n"
+        "client.GRACE_SECONDS = 0\n"
+        "sys.exit(cli.main(['client', '--once', '--config', sys.argv[1]]))"
+    )
+    config = fleet.config_file("broker1.example:25226", credit=False, seed_timeout_seconds=1)
+    done = subprocess.run(
+        [sys.executable, "-c", program, config],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=20,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "no seed within the time-out: going on without one\n"
