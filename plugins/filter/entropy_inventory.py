@@ -78,10 +78,10 @@ def _groups(groups: Mapping[str, list[str]]) -> Iterable[str]:
             yield f"Group {name} has no host: put {what} into it."
     with_role = {host for name in KNOWN_GROUPS[1:] for host in groups.get(name, [])}
     everything = set(groups.get("entropy", []))
-    for host in sorted(everything - with_role):
+    if everything - with_role:
         yield (
-            f"{host} is in the group entropy and has no role: put it into entropy_brokers, "
-            "entropy_feeders or entropy_clients."
+            f"{_some(everything - with_role)} in the group entropy without a role: use "
+            "entropy_brokers, entropy_feeders and entropy_clients."
         )
     if with_role - everything:
         yield (
@@ -177,6 +177,7 @@ def _balancing(settings: Mapping[str, Any]) -> Iterable[str]:
     for key in ("haproxy", "keepalived"):
         if settings[key] and not settings["vip"]:
             yield f"entropy_{key}_enabled is true and there is no entropy_vip: set the address."
+            return
     if settings["keepalived"] and not settings["haproxy"]:
         yield (
             "entropy_keepalived_enabled is true and entropy_haproxy_enabled is not: keepalived "
