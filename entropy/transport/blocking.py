@@ -105,6 +105,8 @@ class BlockingConnection:
         wait_ms = min(max(0, round(wait_seconds * 1000)), _WAIT_LIMIT_MS)
         try:
             self._raise_if_refused()
+            if self._socket.fileno() < 0:
+                raise TransportError(f"the connection to {self._endpoint} is closed")
             self._wire.send(Draw(kind, n_bytes, wait_ms))
             message = self._next_message(deadline)
         except BaseException:

@@ -114,6 +114,8 @@ def describe(error: OSError, what: str) -> EntropyError:
     if isinstance(error, ssl.SSLError):
         reason = (error.reason or "the connection broke").replace("_", " ").lower()
         return TransportError(f"{what}: TLS: {reason}")
+    if error.errno is not None and error.errno > 0:  # asyncio puts words of its own in strerror
+        return TransportError(f"{what}: {os.strerror(error.errno)}")
     return TransportError(f"{what}: {error.strerror or error}")
 
 
