@@ -122,7 +122,7 @@ def test_the_proxy_port_is_for_the_balancers_alone(tmp_path: Path) -> None:
 def test_haproxy_passes_tls_through_to_every_broker() -> None:
     text = Inventory("ipv6").render("entropy_haproxy", "haproxy.cfg.j2", "broker2")
     assert "bind [fd00::10]:25226\n" in text
-    assert "source fd00::12\n" in text
+    assert "source [fd00::12]\n" in text
     servers = re.findall(r"^    server (\S+) (\S+) (.*)", text, re.MULTILINE)
     assert [server[:2] for server in servers] == [
         ("broker1", "[fd00::11]:25227"),

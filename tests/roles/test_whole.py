@@ -1,0 +1,212 @@
+"""Whether the fleet is whole: the table and the sentences, from what the brokers say."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from plugins.filter.entropy_whole import table, troubles
+
+NOW = 1_800_000_000.0
+Change = Callable[[dict[str, Any]], None]
+
+
+def status(name: str, feeder: str, *clients: str) -> dict[str, Any]:
+    return {
+        "broker_id": name,
+        "uptime_seconds": 86400,
+        "ready": True,
+        "acl_generation": 7,
+        "reservoir": {"held_blocks": 1638, "capacity_blocks": 16384},
+        "feeders": [
+            {"id": "rng1", "connected": feeder == "rng1"},
+            {"id": "rng2", "connected": feeder == "rng2"},
+        ],
+        "peers": [{"id": "other", "state": "idle", "last_error": None}],
+        "clients": [
+            {"id": name, "last_draw_unix": NOW - 70, "last_credit_bits": 256, "last_kind": "topup"}
+            for name in clients
+        ],
+    }
+
+
+def sound() -> dict[str, Any]:
+    sources = {
+        name: [{"name": "hwrng", "uri": "hwrng:/dev/hwrng"}, {"name": "jitter", "uri": "jitter:"}]
+        for name in ("rng1", "rng2")
+    }
+    return {
+        "looks": [
+            {
+                "item": {"name": "broker1"},
+                "problem": "",
+                "holds_vip": True,
+                "status": status("broker1", "rng1", "broker1.client", "vm1"),
+            },
+            {
+                "item": {"name": "broker2"},
+                "problem": "",
+                "holds_vip": False,
+                "status": status("broker2", "rng2", "broker2.client", "vm2"),
+            },
+        ],
+        "fleet": {
+            "site_id": "test",
+            "vip": "10.0.0.10",
+            "keepalived": True,
+            "topup_interval_seconds": 600,
+            "feeders": [{"name": name, "id": name, "sources": of} for name, of in sources.items()],
+            "credentials": [
+                {"host": "broker1", "role": "broker", "id": "broker1"},
+                {"host": "broker1", "role": "client", "id": "broker1.client"},
+                {"host": "broker2", "role": "client", "id": "broker2.client"},
+                {"host": "vm1", "role": "client", "id": "vm1"},
+                {"host": "vm2", "role": "client", "id": "vm2"},
+            ],
+            "started": [],
+        },
+    }
+
+
+def said(case: dict[str, Any]) -> list[str]:
+    return troubles(case["looks"], case["fleet"], NOW)
+
+
+def shown(case: dict[str, Any]) -> str:
+    return "\n".join(table(case["looks"], case["fleet"], NOW))
+
+
+def of_broker2(**values: Any) -> Change:
+    return lambda case: case["looks"][1]["status"].update(values)
+
+
+def look2(**values: Any) -> Change:
+    return lambda case: case["looks"][1].update(values)
+
+
+def away(case: dict[str, Any]) -> None:
+    case["looks"][1] = {"item": {"name": "broker2"}, "unreachable": True, "msg": "no route"}
+
+
+def stopped(case: dict[str, Any]) -> None:
+    case["looks"][1] |= {"status": {}, "problem": "no broker listens on /run/x"}
+
+
+def late(case: dict[str, Any]) -> None:
+    case["looks"][1]["status"]["clients"][1]["last_draw_unix"] = NOW - 1501
+
+
+def never(case: dict[str, Any]) -> None:
+    del case["looks"][1]["status"]["clients"][1]
+
+
+def just_started(case: dict[str, Any]) -> None:
+    never(case)
+    case["fleet"]["started"] = ["vm2"]
+    case["looks"][1]["status"]["uptime_seconds"] = 3
+
+
+def not_fed(case: dict[str, Any]) -> None:
+    case["looks"][1]["status"]["feeders"][1]["connected"] = False
+
+
+WRONG: dict[str, tuple[Change, list[str]]] = {
+    "broker away": (away, ["broker2 cannot be reached", "rng2 feeds no broker"]),
+    "broker stopped": (stopped, ["broker2 has no running broker (no broker", "rng2 feeds no"]),
+    "broker empty": (of_broker2(ready=False), ["broker2 is not ready: it holds 1638 blocks"]),
+    "peer refused": (
+        of_broker2(peers=[{"id": "broker1", "state": "refused", "last_error": "permission"}]),
+        ["broker2 cannot draw from its peer broker1 (refused: permission)"],
+    ),
+    "old list": (of_broker2(acl_generation=6), ["different lists of credentials (broker1 7, b"]),
+    "no VIP": (
+        lambda case: case["looks"][0].update(holds_vip=False),
+        ["No broker holds 10.0.0.10"],
+    ),
+    "two VIPs": (look2(holds_vip=True), ["broker1 and broker2 all hold 10.0.0.10"]),
+    "feeder gone": (
+        not_fed,
+        ["rng2 feeds no broker. See there: systemctl status entropy-"],
+    ),
+    "late": (late, ["vm2: its client last drew 25 min ago"]),
+    "never": (never, ["vm2: its client has never drawn"]),
+    "just started": (just_started, ["vm2: its client was started and has not drawn yet"]),
+}
+
+
+def test_a_whole_fleet_has_no_troubles() -> None:
+    assert said(sound()) == []
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_each_trouble_has_a_sentence_with_what_to_do(name: str) -> None:
+    case = sound()
+    change, sentences = WRONG[name]
+    change(case)
+    found = said(case)
+    assert len(found) == len(sentences), found
+    for sentence, part in zip(found, sentences, strict=True):
+        assert part in sentence
+
+
+def test_a_broker_that_restarted_forgets_and_nobody_is_blamed() -> None:
+    case = sound()
+    never(case)
+    case["looks"][1]["status"]["uptime_seconds"] = 40
+    assert said(case) == []
+    assert "vm2             not seen  -     -        a broker forgot when it" in shown(case)
+
+
+def test_a_client_may_draw_anywhere_and_the_latest_counts() -> None:
+    case = sound()
+    clients = case["looks"][0]["status"]["clients"]
+    clients.append(dict(clients[1], id="vm2", last_draw_unix=NOW - 5, last_credit_bits=448))
+    assert "vm2             5 s ago   448   broker1" in shown(case)
+
+
+def test_the_table_names_holder_fill_sources_and_clients() -> None:
+    lines = shown(sound()).splitlines()
+    assert "Virtual address 10.0.0.10: held by broker1" in lines
+    assert "broker1  1638/16384 blocks 9 %  yes    7     rng1 hwrng:/dev/hwrng, jitter:" in lines
+    assert "vm1             70 s ago  256   broker1" in lines
+    assert "broker2.client  70 s ago  256   broker2" in lines
+
+
+def test_a_fleet_without_a_virtual_address_is_not_asked_for_one() -> None:
+    case = sound()
+    case["fleet"] |= {"vip": "", "keepalived": False}
+    for look in case["looks"]:
+        look["holds_vip"] = None
+    assert said(case) == []
+    assert "irtual" not in shown(case)
+
+
+def test_a_stand_in_is_called_one() -> None:
+    case = sound()
+    case["fleet"]["feeders"][0]["sources"] = [
+        {"name": "kernel", "uri": "kernel:", "lab_only_credit_kernel": True}
+    ]
+    assert "rng1: no hardware source here. The kernel's own generator stands in" in shown(case)
+
+
+def test_the_table_shows_a_fleet_where_nothing_runs() -> None:
+    case = sound()
+    for name, look in zip(("broker1", "broker2"), copy.copy(case["looks"]), strict=True):
+        look |= {"item": {"name": name}, "status": {}, "holds_vip": None, "problem": "none"}
+    assert "broker1  not running" in shown(case)
+    assert "held by no broker" in shown(case)
+
+
+def test_a_large_fleet_shows_those_that_need_a_look() -> None:
+    case = sound()
+    names = [f"vm{number:05}" for number in range(20_000)]
+    case["fleet"]["credentials"] = [{"host": n, "role": "client", "id": n} for n in names]
+    clients = case["looks"][0]["status"]["clients"]
+    clients[:] = [dict(clients[0], id=name) for name in names[1:]]
+    text = shown(case)
+    assert "19999 of 20000 clients are fed; the others are:" in text
+    assert text.count("\nvm") == 1
+    assert "has never drawn" in text
