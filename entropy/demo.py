@@ -212,7 +212,7 @@ def _in_words(source: Source) -> str:
     counted = f"{figures.credit_bits_per_byte:g} bit of min-entropy counted for each byte"
     if source.name == "kernel":
         return (
-            "this user can read no noise source on this machine, so the kernel's own generator"
+            "this user can read no noise source here just now, so the kernel's own generator"
             f" stands in. That shows the way, and is worth nothing; {counted}, for this demo only"
         )
     return f"{source.uri}; {counted}: {figures.reason}"
