@@ -23,7 +23,7 @@ PROGRAMS = {
     "ssh-keygen": "openssh-client",
     "nsenter": "util-linux",
     "flock": "util-linux",
-    "dpkg-deb": "dpkg",
+    "sysctl": "procps",
 }
 NETAVARK = "/usr/lib/podman/netavark"
 

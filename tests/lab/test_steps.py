@@ -84,3 +84,10 @@ def test_what_goes_around_runs_before_and_after() -> None:
     kept = [line for line in lines if line in ("around", "inside")]
     assert kept == ["around", "inside", "around"]
     assert lines[-1] == "0 passed, 1 failed"
+
+
+def test_nothing_runs_where_what_goes_before_fails() -> None:
+    status, lines = steps("--around", "false", "one 10 echo here")
+    assert status == 1
+    assert "here" not in lines
+    assert lines[-1] == "0 passed, 1 failed"
