@@ -116,7 +116,9 @@ class Client:
                 failures += 1
                 wait_seconds = backoff_seconds(failures)
                 if isinstance(outcome, Nothing):
-                    wait_seconds = max(wait_seconds, spread(outcome.after_seconds))
+                    # Never sooner than we were told.
+                    told_seconds = outcome.after_seconds * (1 + SPREAD * _fraction())
+                    wait_seconds = max(wait_seconds, told_seconds)
                 log(f"next try in {wait_seconds:.0f} s")
             _sleep(wait_seconds)
 

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from entropy.broker.server import Broker
 from entropy.client import Client, Fed
 from entropy.conditioner import BLOCK_BITS, BLOCK_BYTES, raw_bytes_per_block
+from entropy.config import SourceConfig
 from entropy.demo_fleet import CountedSource, DemoFleet, best_source
 from entropy.demo_picture import Flow, Picture
 from entropy.errors import EntropyError
@@ -54,6 +55,9 @@ class Account(NamedTuple):
 def run() -> int:
     """Show it. Returns 0, or 1 if the account does not hold; raises EntropyError."""
     picture = Picture(sys.stdout)
+    picture.title("From noise to a virtual machine's kernel, all in this one process")
+    picture.line()
+    wanted = best_source()
     said = io.StringIO()
     try:
         # What the parts log goes to standard error; the demo says it in its own words.
@@ -61,23 +65,22 @@ def run() -> int:
             tempfile.TemporaryDirectory(prefix="entropy-demo-") as folder,
             contextlib.redirect_stderr(said),
         ):
-            return asyncio.run(_Demo(picture, Path(folder)).run())
+            return asyncio.run(_Demo(picture, Path(folder), wanted).run())
     except EntropyError as error:
         words = " | ".join(said.getvalue().splitlines()[-3:])
         raise EntropyError(f"the demo ended early: {error} ({words})") from None
 
 
 class _Demo:
-    def __init__(self, picture: Picture, folder: Path) -> None:
+    def __init__(self, picture: Picture, folder: Path, wanted: SourceConfig) -> None:
         self._picture = picture
         self._fleet = DemoFleet(folder)
+        self._wanted = wanted
         self._received_bits = 0
 
     async def run(self) -> int:
         show = self._picture
-        show.title("From noise to a virtual machine's kernel, all in this one process")
-        show.line()
-        wanted = await best_source()
+        wanted = self._wanted
         stated = StatedFigures(wanted.credit_bits_per_byte, None, wanted.reason)
         self._source = CountedSource(
             source_for(wanted.uri, stated, lab_only_credit_kernel=wanted.lab_only_credit_kernel)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import json
 import os
+import threading
 from pathlib import Path
 
 from entropy.authority import issue_broker, new_authority
@@ -20,7 +21,6 @@ from entropy.config import (
 from entropy.credentials import acl_entry, dump_credential, entry_as_json, new_credential
 from entropy.errors import EntropyError
 from entropy.sources.base import Figures, Source, StatedFigures
-from entropy.sources.reader import SourceReader
 from entropy.sources.uri import source_for
 
 SITE_ID = "demo"
@@ -119,12 +119,12 @@ class CountedSource(Source):
         self._source.close()
 
 
-async def best_source() -> SourceConfig:
+def best_source() -> SourceConfig:
     """The best source of noise that this user can read on this machine, and how to count it."""
     for uri in ("hwrng:/dev/hwrng", "jitter:"):
         source = source_for(uri)
         figures = source.figures
-        if await _delivers(source):
+        if _delivers(source):
             if figures.credit_bits_per_byte:
                 return SourceConfig(uri)
             return SourceConfig(
@@ -135,17 +135,20 @@ async def best_source() -> SourceConfig:
     return SourceConfig("kernel:", lab_only_credit_kernel=True)
 
 
-async def _delivers(source: Source) -> bool:
-    """Whether it gives some samples in a moment."""
-    reader = SourceReader(source)
-    left_bytes = PROBE_BYTES
-    try:
-        async with asyncio.timeout(PROBE_SECONDS):
-            await reader.open()
+def _delivers(source: Source) -> bool:
+    """Whether it gives some samples in a moment. A daemon thread, for it may never return."""
+    delivered = threading.Event()
+
+    def probe() -> None:
+        left_bytes = PROBE_BYTES
+        with contextlib.suppress(EntropyError):
+            source.open()
             while left_bytes > 0:
-                left_bytes -= len(await reader.read(left_bytes))
-    except (EntropyError, TimeoutError):
-        return False
-    finally:
-        reader.stop()
-    return True
+                left_bytes -= len(source.read(left_bytes))
+            delivered.set()
+        source.close()
+
+    thread = threading.Thread(target=probe, daemon=True)
+    thread.start()
+    thread.join(PROBE_SECONDS)
+    return delivered.is_set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import os
 import re
@@ -25,10 +24,8 @@ FLOW = Flow("hwrng", 1234567, 512, 5, 10, 2560, 160, 1216)
 def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The demo at full speed, by the source that every machine has, with this for its files."""
 
-    async def kernel() -> SourceConfig:
-        return SourceConfig("kernel:", lab_only_credit_kernel=True)
-
-    monkeypatch.setattr(demo, "best_source", kernel)
+    kernel = SourceConfig("kernel:", lab_only_credit_kernel=True)
+    monkeypatch.setattr(demo, "best_source", lambda: kernel)
     monkeypatch.setattr(demo, "PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(demo, "FRAME_SECONDS", 0.005)
     monkeypatch.setattr(demo_fleet, "FEED_BITS_PER_SECOND", 1_000_000)
@@ -108,14 +105,14 @@ def test_the_best_source_is_taken(
 ) -> None:
     offered = {"hwrng:/dev/hwrng": hwrng, "jitter:": jitter}
     monkeypatch.setattr(demo_fleet, "source_for", lambda uri: Fake(uri, *offered[uri]))
-    assert asyncio.run(demo_fleet.best_source()) == wanted
+    assert demo_fleet.best_source() == wanted
 
 
 def test_a_source_that_counts_nothing_is_stated_for_the_demo_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(demo_fleet, "source_for", lambda uri: Fake(uri, 0, True))
-    found = asyncio.run(demo_fleet.best_source())
+    found = demo_fleet.best_source()
     assert found.credit_bits_per_byte == 1
     assert found.reason is not None
     assert "for this demo only" in found.reason
