@@ -25,43 +25,12 @@ options:
     required: true
   entries:
     description:
-      - All credentials that are valid, as the lookup P(entropy_acl_entries#lookup) gives them.
-    type: list
-    elements: dict
+      - All credentials that are valid, as the lookup P(entropy_acl_entries#lookup) gives them, a
+        JSON text. It holds pre-shared keys.
+      - One text and not a list, because Ansible would look for each of its secrets in everything
+        that it logs and returns, which takes half a minute with 10,000 entries.
+    type: str
     required: true
-    suboptions:
-      id:
-        description: The id of the credential.
-        type: str
-        required: true
-      key_id:
-        description: The id of the key, 16 hexadecimal digits. Two entries may share an id while a
-          key is being replaced.
-        type: str
-        required: true
-      public_key:
-        description: The X25519 public key, in base64.
-        type: str
-        required: true
-      psk:
-        description: The pre-shared key, in base64. A secret.
-        type: str
-        required: true
-      permissions:
-        description: What the holder may do.
-        type: list
-        elements: str
-        choices: [draw, feed, peer]
-        required: true
-      rate_bytes_per_second:
-        description: How fast the holder may draw, in bytes per second.
-        type: int
-      burst_bytes:
-        description: How many bytes the holder may draw at once.
-        type: int
-      credit_bits_per_second:
-        description: How much entropy the holder may claim, in bits per second.
-        type: int
   owner:
     description: Who owns the file.
     type: str
@@ -142,11 +111,11 @@ from typing import Any  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.entropy_acl_document import (  # noqa: E402
-    PERMISSIONS,
     AclDocument,
     document,
     dump,
     parse,
+    parse_entries,
     shown,
 )
 from ansible.module_utils.entropy_control import (  # noqa: E402
@@ -164,27 +133,11 @@ from ansible.module_utils.entropy_files import (  # noqa: E402
     parse_secret_mode,
 )
 
-ENTRY = {
-    "id": {"type": "str", "required": True},
-    "key_id": {"type": "str", "required": True, "no_log": False},
-    "public_key": {"type": "str", "required": True, "no_log": False},
-    "psk": {"type": "str", "required": True, "no_log": True},
-    "permissions": {
-        "type": "list",
-        "elements": "str",
-        "choices": list(PERMISSIONS),
-        "required": True,
-    },
-    "rate_bytes_per_second": {"type": "int"},
-    "burst_bytes": {"type": "int"},
-    "credit_bits_per_second": {"type": "int"},
-}
-
 ARGUMENTS = {
     "path": {"type": "path", "default": "/etc/entropy/broker/acl.json"},
     "site_id": {"type": "str", "required": True},
     "generation": {"type": "int", "required": True},
-    "entries": {"type": "list", "elements": "dict", "required": True, "options": ENTRY},
+    "entries": {"type": "str", "required": True, "no_log": True},
     "owner": {"type": "str", "default": "root"},
     "group": {"type": "str", "default": "entropy-broker"},
     "mode": {"type": "raw", "default": "0640"},
@@ -275,7 +228,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         arguments["group"],
         parse_secret_mode(arguments["mode"]),
     )
-    acl = document(arguments["site_id"], arguments["generation"], arguments["entries"])
+    entries = parse_entries(arguments["entries"])
+    acl = document(arguments["site_id"], arguments["generation"], entries)
     content = dump(acl).encode()
     difference = examine(file, content)
     installed = None if difference.found.content is None else parse(difference.found.content)
@@ -300,17 +254,18 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         "generation": acl.generation,
         "running": confirmed is not None,
         "confirmed_generation": confirmed,
-        "diff": {
-            "before_header": file.path,
-            "after_header": file.path,
-            "before": shown(installed) + _attributes(difference.found),
-            "after": shown(acl) + f"{file.owner}:{file.group} 0{file.mode:o}\n",
-        },
+        "diff": _diff(file, acl, difference.found, installed) if difference.any else {},
     }
 
 
-def _attributes(found: Found) -> str:
-    return "" if found.content is None else f"{found.owner}:{found.group} 0{found.mode:o}\n"
+def _diff(file: Wanted, acl: AclDocument, found: Found, installed: AclDocument | None) -> Any:
+    before = "" if found.content is None else f"{found.owner}:{found.group} 0{found.mode:o}\n"
+    return {
+        "before_header": file.path,
+        "after_header": file.path,
+        "before": shown(installed) + before,
+        "after": shown(acl) + f"{file.owner}:{file.group} 0{file.mode:o}\n",
+    }
 
 
 def main() -> None:

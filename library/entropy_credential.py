@@ -192,15 +192,17 @@ certificates:
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 
+ARGUMENTS = ("state_dir", "site_id", "credentials", "brokers", "state", "bootstrap")
+
 
 def main() -> None:
     """Say what is wrong when the action plugin of the same name was not found."""
     module = AnsibleModule(
-        argument_spec={}, supports_check_mode=True, check_invalid_arguments=False
+        argument_spec={name: {"type": "raw"} for name in ARGUMENTS}, supports_check_mode=True
     )
     module.fail_json(
-        msg="entropy_credential runs on the controller and its action plugin was not found: "
-        "add the project's plugins/action to action_plugins in ansible.cfg."
+        msg="entropy_credential runs on the controller and its action plugin was not found: add "
+        "the project's plugins/action to action_plugins in ansible.cfg"
     )
 
 

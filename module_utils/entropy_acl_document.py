@@ -34,6 +34,25 @@ def document(site_id: str, generation: int, entries: Sequence[Mapping[str, Any]]
     return AclDocument(site_id, generation, ordered)
 
 
+def dump_entries(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Entries as the text that is handed from the controller to a broker's host."""
+    return json.dumps(entries)
+
+
+def parse_entries(text: str) -> list[dict[str, Any]]:
+    """Read what dump_entries wrote. ValueError, without a word of the text, when it is not that."""
+    try:
+        data = json.loads(text)
+        if isinstance(data, list):
+            return [_entry(entry) for entry in data]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise ValueError(
+        "entries: this is not what the lookup entropy_acl_entries gives, a JSON list of entries "
+        "with id, key_id, public_key, psk and permissions"
+    )
+
+
 def dump(acl: AclDocument) -> str:
     """The text of acl.json, one entry per line."""
     lines = ",\n".join(json.dumps(entry) for entry in acl.entries)

@@ -48,15 +48,16 @@ def read_secrets(loader: Any, state_dir: str, terms: Sequence[str], *, check: bo
 
 def broker_entries(
     loader: Any, state_dir: str, read_texts: Callable[[list[str]], list[str]], *, check: bool
-) -> list[dict[str, Any]]:
-    """The entries that the lookup entropy_acl_entries gives."""
+) -> str:
+    """The entries that the lookup entropy_acl_entries gives, as one text."""
     with _told_plainly():
+        from module_utils.entropy_acl_document import dump_entries
         from module_utils.entropy_secrets import entries_for_brokers
         from module_utils.entropy_store import Store
         from module_utils.entropy_vault import AnsibleVault
 
         store = Store(str(state_dir), AnsibleVault.of_run(loader))
-        return entries_for_brokers(store, read_texts, check=check)
+        return dump_entries(entries_for_brokers(store, read_texts, check=check))
 
 
 @contextlib.contextmanager

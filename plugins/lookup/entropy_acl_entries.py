@@ -12,6 +12,7 @@ description:
   - Costs one decryption, whatever the size of the fleet. An entry that is missing in the store's
     list is made from the credential, through P(entropy_secret#lookup).
   - In check mode before anything was issued the list is empty.
+  - The list is one JSON text, as M(entropy_acl#module) takes it.
 options:
   _terms:
     description: None.
@@ -34,9 +35,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _raw:
-  description: One element, the list of entries.
+  description: One element, the entries as a JSON text.
   type: list
-  elements: list
+  elements: str
 """
 
 import sys  # noqa: E402
@@ -57,7 +58,7 @@ class LookupModule(LookupBase):
 
     def run(
         self, terms: Sequence[str], variables: Mapping[str, Any] | None = None, **options: Any
-    ) -> list[list[dict[str, Any]]]:
+    ) -> list[str]:
         self.set_options(var_options=variables, direct=options)
         check = bool((variables or {}).get("ansible_check_mode"))
         state_dir = self.get_option("state_dir")

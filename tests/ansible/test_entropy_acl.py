@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import grp
-import json
 import os
 import pwd
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from entropy.credentials import acl_entry, entry_as_json, load_acl, new_credential
 from library import entropy_acl
+from module_utils.entropy_acl_document import dump_entries
 from tests.ansible.fake_broker import FakeBroker, control_socket
 
 RunModule = Callable[..., dict[str, Any]]
@@ -35,7 +35,7 @@ def acl(run_module: RunModule, acl_path: Path, tmp_path: Path) -> Acl:
     """Run entropy_acl; nothing it prints may hold a pre-shared key."""
 
     def run(
-        generation: int = 7, entries: list[dict[str, Any]] = ENTRIES, **arguments: Any
+        generation: int = 7, entries: list[dict[str, Any]] | str = ENTRIES, **arguments: Any
     ) -> dict[str, Any]:
         defaults = {
             "path": str(acl_path),
@@ -44,8 +44,9 @@ def acl(run_module: RunModule, acl_path: Path, tmp_path: Path) -> Acl:
             "group": grp.getgrgid(os.getgid()).gr_name,
             "control_socket": str(tmp_path / "sock"),
         }
+        text = entries if isinstance(entries, str) else dump_entries(entries)
         result = run_module(
-            entropy_acl, generation=generation, entries=entries, **{**defaults, **arguments}
+            entropy_acl, generation=generation, entries=text, **{**defaults, **arguments}
         )
         assert not any(entry["psk"] in result["printed"] for entry in MORE)
         return result
@@ -191,10 +192,10 @@ def test_the_diff_names_ids_and_keys(acl: Acl) -> None:
     assert added == {"generation: 7", f"vm3: key_id: {MORE[2]['key_id']}, [draw]"}
 
 
-def test_ids_are_not_masked(acl: Acl) -> None:
-    shown = json.dumps(acl()["invocation"]["module_args"]["entries"])
-    assert "vm1" in shown
-    assert ENTRIES[0]["public_key"] in shown
+@pytest.mark.parametrize("text", ["", "{", "{}", "[[]]", '["psk"]', '[{"id": "vm1"}]', "3"])
+def test_what_is_no_list_of_entries(acl: Acl, acl_path: Path, text: str) -> None:
+    assert "not what the lookup entropy_acl_entries gives" in acl(entries=text)["msg"]
+    assert not acl_path.exists()
 
 
 @pytest.mark.parametrize("mode", ["0644", "rw"])
