@@ -40,8 +40,8 @@ class ReservoirConfig:
     """How many 64-byte blocks the broker holds."""
 
     capacity_blocks: int = 16384
-    low_mark_blocks: int = 4096  # below it the broker draws from its peer and exports nothing
-    high_mark_blocks: int = 8192  # drawing from the peer ends here
+    low_mark_blocks: int = 4096  # below it the broker draws from its peer, up to the high mark
+    high_mark_blocks: int = 8192  # peers are given only what feeders brought above it
 
 
 @dataclass(frozen=True)
