@@ -80,7 +80,9 @@ def test_ansible_doc_shows_it(tmp_path: Path, kind: str, names: list[str]) -> No
         "ANSIBLE_LOOKUP_PLUGINS": str(ROOT / "plugins/lookup"),
     }
     command = [sys.executable, "-m", "ansible", "doc", "--json", "--type", kind, *names]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
     shown = json.loads(done.stdout)
     assert set(shown) == set(names)
     for name in names:
