@@ -116,7 +116,11 @@ def is_current(package, versions):
 
 
 def install(module, paths, lock_seconds):
-    environment = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l", "LC_ALL": "C.UTF-8"}
+    environment = {
+        "DEBIAN_FRONTEND": "noninteractive",
+        "NEEDRESTART_MODE": "l",
+        "LC_ALL": "C.UTF-8",
+    }
     lock = ["-o", f"DPkg::Lock::Timeout={lock_seconds}"]
     apt_get = ["apt-get", "--yes", "--quiet", *lock]
     module.run_command([*apt_get, "update"], environ_update=environment)
