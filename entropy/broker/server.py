@@ -125,7 +125,7 @@ class Broker:
             raise
         self.peers = [PeerLink(peer, config, self.service, self.log) for peer in config.peers]
         self.service.fell_low = self._nudge_peers
-        self._nudge_peers()  # an empty reservoir is below any mark
+        self.service.watch_low_mark()  # it starts empty
         self._tasks = [asyncio.create_task(peer.run()) for peer in self.peers]
         self._tasks.append(asyncio.create_task(self._replace_ephemeral()))
 

@@ -243,7 +243,7 @@ class Service:
                 now = self._monotonic_seconds()
                 session.record.next_seed_seconds = now + self.config.limits.seed_interval_seconds
             draw.answer(self._delivered(draw, output))
-        self._watch_low_mark()
+        self.watch_low_mark()
 
     def _delivered(self, draw: PendingDraw, output: Output) -> Block:
         record = draw.session.record
@@ -311,7 +311,7 @@ class Service:
             f"{session.record.id}: recalled its blocks from {message.sequence} on:"
             f" {recalled.n_blocks} were still held and are destroyed"
         )
-        self._watch_low_mark()
+        self.watch_low_mark()
         return self._accepted(session, 0)
 
     def imported(self, data: bytes, credit_bits: int, origins: tuple[str, ...]) -> None:
@@ -331,6 +331,7 @@ class Service:
         self.retries[why] += 1
         return Retry(after_ms, why)
 
-    def _watch_low_mark(self) -> None:
+    def watch_low_mark(self) -> None:
+        """Say so if the reservoir is below its low mark."""
         if self.reservoir.held_blocks < self.config.reservoir.low_mark_blocks:
             self.fell_low()

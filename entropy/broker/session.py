@@ -87,8 +87,7 @@ class Session:
                 await self._goodbye(self._cut_code)
             raise
         except (EntropyError, TimeoutError) as error:
-            if self._facts is not None and self._facts.role is not Role.CLIENT:
-                self._host.log(f"{self._facts.record.id}: its session ended: {error or 'idle'}")
+            self._say_of_feeder(f"its session ended: {str(error) or 'it was silent for too long'}")
         finally:
             if self._pending is not None:
                 self._service.cancel(self._pending)
@@ -134,8 +133,7 @@ class Session:
         except Refused as refused:
             await self._refuse(auth.id, refused.code)
             return False
-        if auth.role is not Role.CLIENT:
-            self._host.log(f"{auth.id}: connected from {self._stream.peer_address}")
+        self._say_of_feeder(f"connected from {self._stream.peer_address}")
         self._wire.welcome(welcome)
         await self._flush()
         return True
@@ -151,6 +149,7 @@ class Session:
                 data = await self._stream.receive()
             if not data:
                 self._wire.receive_eof()
+                self._say_of_feeder("disconnected")
                 return
             try:
                 self._wire.receive_data(data)
@@ -203,6 +202,11 @@ class Session:
             raise RemoteProtocolError("it hung up while its draw was waiting")
         self._pending = None
         return self._service.give_up(draw)
+
+    def _say_of_feeder(self, text: str) -> None:
+        """Clients and peers come and go all the time; a feeder that does is news."""
+        if self._facts is not None and self._facts.role is Role.FEEDER:
+            self._host.log(f"{self._facts.record.id}: {text}")
 
     # Sending
 

@@ -48,6 +48,12 @@ def test_feed_draw_recall(fleet: Fleet) -> None:
             client.close()
             feeder.close()
             await until(lambda: not broker.sessions)
+            recalled = "rng1: recalled its blocks from 5 on: 1 were still held and are destroyed"
+            assert fleet.lines == [
+                "rng1: connected from 127.0.0.1",
+                recalled,
+                "rng1: disconnected",
+            ]
 
     asyncio.run(story())
 
@@ -195,12 +201,15 @@ def test_a_client_that_says_nothing_is_refused(
 
 def test_the_idle_are_cut(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
-        vm1 = fleet.credential("vm1", "draw")
+        vm1, rng1 = fleet.credential("vm1", "draw"), fleet.credential("rng1", "feed")
         async with fleet.broker() as broker:
             await fleet.connect(broker, vm1)
+            await fleet.connect(broker, rng1, Role.FEEDER)
             await until(lambda: not broker.sessions)
+        assert fleet.lines[-1] == "rng1: its session ended: it was silent for too long"
 
     monkeypatch.setitem(session.IDLE_SECONDS, Role.CLIENT, 0.05)
+    monkeypatch.setitem(session.IDLE_SECONDS, Role.FEEDER, 0.05)
     asyncio.run(story())
 
 
