@@ -71,6 +71,12 @@ def test_a_step_that_fails_is_a_failure_whatever_it_printed() -> None:
     assert lines[-1] == "12 passed, 1 failed"
 
 
+def test_a_step_may_run_pytest_more_than_once() -> None:
+    status, lines = steps("one 10 echo 12 passed in 0.10s; echo 1 failed, 3 passed in 0.20s; false")
+    assert status == 1
+    assert lines[-1] == "15 passed, 1 failed"
+
+
 def test_a_step_that_does_not_end_is_ended_with_its_children() -> None:
     status, lines = steps("one 0.2 sleep 1000 | cat", "two 10 true")
     assert status == 1
