@@ -111,6 +111,8 @@ def describe(error: OSError, what: str) -> EntropyError:
         )
     if isinstance(error, (TimeoutError, socket.timeout)):  # two classes before Python 3.10
         return TransportError(f"{what}: timed out")
+    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        return TransportError(f"{what}: it hung up")
     if isinstance(error, ssl.SSLError):
         reason = (error.reason or "the connection broke").replace("_", " ").lower()
         return TransportError(f"{what}: TLS: {reason}")
