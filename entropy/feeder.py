@@ -26,7 +26,6 @@ from entropy.sources.reader import SourceReader
 from entropy.sources.uri import source_for
 from entropy.transport.tls import client_context
 
-READ_BYTES = 1024
 FAILURES_TO_RETIRE = 3
 FAILURES_WITHIN_SECONDS = 3600
 _ALARMS_KEPT = 100
@@ -138,7 +137,7 @@ class Feeder:
                     while not self.retired:
                         await self._wait_for_room()
                         self._reading_since_seconds = asyncio.get_running_loop().time()
-                        samples = await reader.read(READ_BYTES)
+                        samples = await reader.read(self._pace.gather_seconds)
                         self._reading_since_seconds = None
                         self._take_in(samples)
                 except HealthFailure as failure:
@@ -164,21 +163,20 @@ class Feeder:
     async def _wait_for_room(self) -> None:
         if self._may_read.is_set():
             return
-        before, state = self.state, "paused"
-        self._set_state(state)
+        before = self.state
+        self._set_state("paused")
         await self._may_read.wait()
         self._set_state(before)
 
     def _take_in(self, samples: bytes) -> None:
-        """Test and condition. Raises HealthFailure only while the source is shut already."""
-        was_started = self._intake.started
+        """Test and condition. Raises HealthFailure only when the start-up test fails."""
         try:
             blocks = self._intake.push(samples)
         except HealthFailure as failure:
-            self._failed(failure, was_started)
-            if was_started:
-                return  # on to the start-up test, which alone opens it again
-            raise
+            self._failed(failure)
+            if self._intake.failed_in_startup:
+                raise
+            return  # on to the start-up test, which alone opens it again
         if self._intake.started and self.state != "delivering":
             if self._trouble:
                 notify.log(f"{self._source.name} delivers again", notify.NOTICE)
@@ -189,12 +187,13 @@ class Feeder:
             self.outbox.add(blocks)
             self._changed()
 
-    def _failed(self, failure: HealthFailure, was_started: bool) -> None:
+    def _failed(self, failure: HealthFailure) -> None:
         """A window failed: destroy, recall, count, and say so."""
+        was_open = not self._intake.failed_in_startup
         n_destroyed = self.outbox.destroy()
         n_recalled, n_out_of_reach = self.outbox.recall_after(self._intake.recall_position)
         self._changed()
-        if not was_started and not n_recalled:
+        if not was_open and not n_recalled:
             return  # it was shut, and stays so: `_not_delivering` says it once
         said = f"{self._source.name}: {failure}. {n_destroyed} blocks destroyed"
         if n_recalled:
@@ -202,7 +201,7 @@ class Feeder:
         if n_out_of_reach:
             said += f", {n_out_of_reach} sent in an earlier session and out of reach"
         now = asyncio.get_running_loop().time()
-        if was_started:
+        if was_open:
             self.n_failures += 1
             self._failed_at_seconds.append(now)
         first = self._failed_at_seconds[0] if self._failed_at_seconds else now

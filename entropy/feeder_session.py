@@ -29,6 +29,7 @@ from entropy.wire.keys import client_nonce, derive
 class Pace(NamedTuple):
     """How long a feeder waits for what, in seconds. Waits are spread by +-20 %."""
 
+    gather_seconds: float = 0.2  # for samples to come together, then for blocks: fewer steps
     reply_seconds: float = 10  # for a connection, and for each answer
     full_seconds: float = 3  # between two questions whether a full reservoir has room again
     idle_seconds: float = 15  # between two words when there is nothing to push
@@ -197,21 +198,27 @@ class BrokerSession:
         is_first = connection.endpoint == self._config.brokers[0]
         end = float("inf") if is_first else now() + spread(self._pace.return_seconds)
         ask_at = now()
+        push_at: float | None = None  # when the blocks that are held have waited for more
         while now() < end:
             self._work.clear()
             request: Feed | Recall | None = self._outbox.recall
             if request is None:
                 room_blocks = self.capacity_blocks - self.fill_blocks
-                n_blocks = min(self._outbox.held_blocks, credit.blocks(now()), room_blocks)
-                if n_blocks > 0:
+                held_blocks = self._outbox.held_blocks
+                if push_at is None and held_blocks:
+                    push_at = now() + self._pace.gather_seconds
+                gathered = held_blocks >= FEED_LIMIT_BLOCKS or (push_at or 0.0) <= now()
+                n_blocks = min(held_blocks, credit.blocks(now()), room_blocks)
+                if n_blocks > 0 and gathered:
                     request = self._outbox.take(min(n_blocks, FEED_LIMIT_BLOCKS))
                     credit.pushed(len(request.blocks))
+                    push_at = None
                 elif now() >= ask_at:
                     request = self._outbox.ask()
             if request is None:
                 wake_at = min(ask_at, end)
-                if self._outbox.held_blocks and not self.full:
-                    wake_at = min(wake_at, now() + credit.next_seconds())
+                if push_at is not None and not self.full:
+                    wake_at = min(wake_at, max(push_at, now() + credit.next_seconds()))
                 await self._wait_for_work(wake_at - now())
                 continue
             wait_seconds = await self._request(connection, request)

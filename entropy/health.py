@@ -128,6 +128,7 @@ class HealthTests:
         # Bytes judged or destroyed so far: where the open window begins.
         self.position = first_position
         self.failed_at = 0  # where the last failing window began
+        self.failed_in_startup = False  # and whether that was in the start-up test
 
     @property
     def started(self) -> bool:
@@ -163,7 +164,7 @@ class HealthTests:
             failure = self._judge(window)
             if failure:
                 phase = "health test" if self.started else "start-up test"
-                self.failed_at = self.position
+                self.failed_at, self.failed_in_startup = self.position, not self.started
                 self.restart()
                 raise HealthFailure(f"{phase} failed: {failure}, near byte {self.failed_at}")
             self._before = (self._before + window)[-self._longest_run_bytes :]

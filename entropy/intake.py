@@ -69,6 +69,11 @@ class Intake:
         return self._tests.position - self._tests.lookback_bytes
 
     @property
+    def failed_in_startup(self) -> bool:
+        """After a failure: whether the source was still in its start-up test."""
+        return self._tests.failed_in_startup
+
+    @property
     def recall_position(self) -> int:
         """After a failure: blocks whose input ended after this position must be recalled."""
         return self._tests.failed_at - self._tests.lookback_bytes

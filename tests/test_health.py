@@ -340,8 +340,19 @@ def test_a_failing_start_up_says_so_and_starts_over() -> None:
     tests = HealthTests(7.0)
     with pytest.raises(HealthFailure, match=r"^start-up test failed: repetition count on bytes"):
         tests.push(bytes(600))
+    assert tests.failed_in_startup
     samples = noise(STARTUP_BYTES + WINDOW_BYTES)
     assert tests.push(samples) == samples[STARTUP_BYTES:]
+
+
+@given(st.integers(1, 3000))
+def test_when_it_failed_does_not_hang_on_the_sizes_of_reads(chunk_bytes: int) -> None:
+    tests = HealthTests(7.0)
+    samples = noise(STARTUP_BYTES) + bytes(WINDOW_BYTES)
+    chunks = (samples[i : i + chunk_bytes] for i in range(0, len(samples), chunk_bytes))
+    with pytest.raises(HealthFailure, match=r"^health test failed"):
+        list(map(tests.push, chunks))
+    assert not tests.failed_in_startup
 
 
 def test_positions_count_every_byte_once() -> None:
@@ -353,6 +364,7 @@ def test_positions_count_every_byte_once() -> None:
     with pytest.raises(HealthFailure):
         tests.push(noise(WINDOW_BYTES) + bytes(WINDOW_BYTES + 100))
     assert tests.failed_at == STARTUP_BYTES + 2 * WINDOW_BYTES + 10
+    assert tests.failed_in_startup
     assert tests.position == STARTUP_BYTES + 3 * WINDOW_BYTES + 110
 
 

@@ -99,6 +99,7 @@ class Source(ABC):
     def read(self, n_bytes: int) -> bytes:
         """Wait for samples; return 1 to `n_bytes` of them, exactly as the device gave them.
 
+        As many as come without a long wait: each call has its price.
         Never b"". Raises SourceGone when the device went away, SourceError for all else.
         """
 

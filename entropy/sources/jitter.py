@@ -14,7 +14,7 @@ from entropy.errors import SourceError
 from entropy.sources.base import Figures, Source, StatedFigures, source_failure
 
 _ALGORITHM = "jitterentropy_rng"
-_MOST_BYTES_PER_READ = 128  # AF_ALG's rng type answers with no more at a time
+_MOST_BYTES_PER_CALL = 128  # AF_ALG's rng type answers with no more at a time
 
 _ON_A_HOST = Figures(1, 7, "CPU jitter on bare metal: conditioned by the kernel, counted low")
 _IN_A_GUEST = Figures(0, 7, "CPU jitter in a virtual machine: its host can shape the timing")
@@ -57,12 +57,15 @@ class JitterSource(Source):
     def read(self, n_bytes: int) -> bytes:
         if self._socket is None:
             raise SourceError(f"{self.name}: is not open")
-        try:
-            samples = self._socket.recv(min(n_bytes, _MOST_BYTES_PER_READ))
-        except OSError as error:
-            raise source_failure(self.name, "reading", error) from None
-        if not samples:
-            raise SourceError(f"{self.name}: the kernel's jitter generator gave nothing")
+        samples = b""
+        while len(samples) < n_bytes:
+            try:
+                some = self._socket.recv(min(n_bytes - len(samples), _MOST_BYTES_PER_CALL))
+            except OSError as error:
+                raise source_failure(self.name, "reading", error) from None
+            if not some:
+                raise SourceError(f"{self.name}: the kernel's jitter generator gave nothing")
+            samples += some
         return samples
 
     def close(self) -> None:

@@ -37,6 +37,7 @@ from entropy.sources.base import Figures, Source, StatedFigures
 
 PATIENCE_SECONDS = 20.0  # for a condition that a busy machine may delay; nothing waits so long
 FAST = Pace(
+    gather_seconds=0.0,
     full_seconds=0.02,
     idle_seconds=0.1,
     first_retry_seconds=0.02,
@@ -83,6 +84,11 @@ class Strings(Source):
     def give(self, *what: bytes | Exception) -> None:
         for one in what:
             self._waiting.put(one)
+
+    def gives(self, samples: bytes) -> bool:
+        """As `give`; for a condition that should not wait in silence."""
+        self.give(samples)
+        return True
 
     def own_figures(self) -> Figures:
         return self.own

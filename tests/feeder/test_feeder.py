@@ -139,14 +139,13 @@ def test_a_source_that_stays_bad_is_an_alarm_once(site: Site, said: list[str]) -
             source.give(START, noise(4 * WINDOW))
             async with running(site.config(broker), source) as feeder:
                 await until(lambda: feeder.state == "delivering")
-                source.give(*[bytes(WINDOW)] * 8)
-                await until(lambda: source.n_read >= len(START) + 12 * WINDOW)
+                source.give(bytes(WINDOW))
+                await until(lambda: feeder.n_failures == 1)
+                # Closed, opened, and shut again by its start-up test, as long as zeros come.
+                await until(lambda: source.gives(bytes(WINDOW)) and source.n_opened >= 6)
                 assert not feeder.retired
-                opened = source.n_opened
-                assert opened >= 7
                 assert feeder.n_failures == 1
-                source.give(START)
-                await until(lambda: feeder.state == "delivering")
+                await until(lambda: source.gives(START) and feeder.state == "delivering")
 
     asyncio.run(scenario())
     assert len([line for line in said if line.startswith("ALARM")]) == 1
@@ -160,6 +159,7 @@ def test_the_third_failure_within_an_hour_ends_it(site: Site, said: list[str]) -
             async with running(site.config(broker), source) as feeder:
                 for n in (1, 2, 3):
                     source.give(noise(len(START), f"{n}"), noise(2 * WINDOW, f"more {n}"))
+                    await until(lambda n=n: account(feeder)["accepted_bits"] == 3584 * n)  # type: ignore[misc]
                     source.give(bytes(2 * WINDOW))
                     await until(lambda n=n: feeder.n_failures == n)  # type: ignore[misc]
                 assert feeder.retired
@@ -203,12 +203,12 @@ def test_a_full_reservoir_pauses_the_source(site: Site, said: list[str]) -> None
                 await until(lambda: feeder.state == "paused")
                 assert feeder.status_line == "strings paused; broker1 is full"
                 assert len(received.blocks) == 8
-                assert feeder.outbox.held_blocks <= 4 + 1024 // N_RAW + 1
+                assert feeder.outbox.held_blocks <= 4 + (4096 + WINDOW) // N_RAW + 1
                 n_read = source.n_read
                 # Room for one: it comes by itself, asked for by an empty frame.
                 broker.service.reservoir.take(64, client_id="vm1", session=b"s")
                 await until(lambda: len(received.blocks) == 9)
-                assert source.n_read <= n_read + 2 * WINDOW
+                assert source.n_read <= n_read + 4096 + WINDOW  # what it reads ahead
             assert broker.status()["accounting"]["lost_bits"] == 0
 
     asyncio.run(scenario())

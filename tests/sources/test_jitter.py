@@ -113,7 +113,8 @@ def test_reading_through_the_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     source.open()
     assert Listener.bound == ("rng", "jitterentropy_rng")
     kernel_end.send(bytes(range(128)))
-    assert source.read(1024) == bytes(range(128))
+    kernel_end.send(bytes(50))
+    assert source.read(150) == bytes(range(128)) + bytes(22)
     kernel_end.close()
     with pytest.raises(SourceError, match="gave nothing"):
         source.read(10)
