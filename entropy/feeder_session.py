@@ -8,6 +8,7 @@ When no broker answers, the waits grow, with jitter, so that a fleet does not re
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable
@@ -199,15 +200,16 @@ class BrokerSession:
         end = float("inf") if is_first else now() + spread(self._pace.return_seconds)
         ask_at = now()
         push_at: float | None = None  # when the blocks that are held have waited for more
+        quiet_until = now()  # the broker wants to hear of nothing but a recall
         while now() < end:
             self._work.clear()
             request: Feed | Recall | None = self._outbox.recall
-            if request is None:
-                room_blocks = self.capacity_blocks - self.fill_blocks
+            if request is None and now() >= quiet_until:
                 held_blocks = self._outbox.held_blocks
                 if push_at is None and held_blocks:
                     push_at = now() + self._pace.gather_seconds
                 gathered = held_blocks >= FEED_LIMIT_BLOCKS or (push_at or 0.0) <= now()
+                room_blocks = self.capacity_blocks - self.fill_blocks
                 n_blocks = min(held_blocks, credit.blocks(now()), room_blocks)
                 if n_blocks > 0 and gathered:
                     request = self._outbox.take(min(n_blocks, FEED_LIMIT_BLOCKS))
@@ -216,27 +218,21 @@ class BrokerSession:
                 elif now() >= ask_at:
                     request = self._outbox.ask()
             if request is None:
-                wake_at = min(ask_at, end)
+                wake_at = ask_at
                 if push_at is not None and not self.full:
                     wake_at = min(wake_at, max(push_at, now() + credit.next_seconds()))
-                await self._wait_for_work(wake_at - now())
-                continue
-            wait_seconds = await self._request(connection, request)
-            silence = self._pace.full_seconds if self.full else self._pace.idle_seconds
-            ask_at = now() + spread(silence)
-            if wait_seconds:
-                await self._wait_for_work(wait_seconds, only_recalls=True)
+                await self._wait_for_work(min(max(wake_at, quiet_until), end) - now())
+            else:
+                quiet_seconds = await self._request(connection, request)
+                quiet_until = max(quiet_until, now() + quiet_seconds)
+                silence_seconds = self._pace.full_seconds if self.full else self._pace.idle_seconds
+                ask_at = now() + spread(silence_seconds)
 
-    async def _wait_for_work(self, seconds: float, *, only_recalls: bool = False) -> None:
-        """Until `wake` is called, or so long. Only a recall cuts a wait short that was ordered."""
-        try:
+    async def _wait_for_work(self, seconds: float) -> None:
+        """Until `wake` is called, or so long."""
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, seconds)):
                 await self._work.wait()
-                while only_recalls and self._outbox.recall is None:
-                    self._work.clear()
-                    await self._work.wait()
-        except TimeoutError:
-            pass
 
     async def _request(self, connection: AsyncClientConnection, request: Feed | Recall) -> float:
         """Ask and book the answer. Returns how long the broker wants to be left alone."""
