@@ -7,32 +7,15 @@ making it takes longer than all the rest.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import subprocess
 import tempfile
-from dataclasses import asdict, dataclass
-from pathlib import Path
 
-from lab import aptsources, podman
-from lab.command import LabError, as_root
+from lab import podman
+from lab.command import LabError
 from lab.progress import step
+from lab.recipe import Recipe, digest, mmdebstrap
 
-SCRIPTS = Path(__file__).resolve().parent / "image.d"
 REPOSITORY = "localhost/entropy-lab"
-
-# Left out of every package: nobody reads it in a container.
-_LEFT_OUT = ("doc", "man", "info", "locale", "lintian", "bug", "zsh")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What an image is made of; a file in lab/image.d named after it finishes it."""
-
-    name: str
-    suite: str
-    packages: tuple[str, ...]
-
 
 FLEET = Recipe(
     "fleet",
@@ -72,22 +55,7 @@ RECIPES = {recipe.name: recipe for recipe in (FLEET, BULLSEYE)}
 
 def reference(recipe: Recipe) -> str:
     """The image's name and tag, `REPOSITORY/NAME:HASH`."""
-    lines = aptsources.sources(recipe.suite)
-    files = [*aptsources.keyrings(lines), *aptsources.certificates(), _script(recipe)]
-    files.append(Path(__file__))
-    parts = [
-        asdict(recipe),
-        _LEFT_OUT,
-        lines,
-        aptsources.settings(),
-        [hashlib.sha256(path.read_bytes()).hexdigest() for path in files],
-    ]
-    digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-    return f"{REPOSITORY}/{recipe.name}:{digest[:16]}"
-
-
-def _script(recipe: Recipe) -> Path:
-    return SCRIPTS / recipe.name
+    return f"{REPOSITORY}/{recipe.name}:{digest(recipe)}"
 
 
 def ensure(recipe: Recipe) -> str:
@@ -101,25 +69,9 @@ def ensure(recipe: Recipe) -> str:
 
 
 def _make(recipe: Recipe, name: str) -> None:
-    lines = aptsources.sources(recipe.suite)
-    argv = ["mmdebstrap", "--quiet", "--mode=root", "--variant=apt"]
-    argv += [f"--include={','.join(recipe.packages)}"]
-    argv += ["--aptopt=Apt::Install-Recommends false"]
-    argv += [f"--aptopt={line.removesuffix(';')}" for line in aptsources.settings()]
-    argv += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _LEFT_OUT]
-    argv += ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]
-    # An image that a crash cut short is not used, so nothing need reach the disk in order.
-    argv += ["--dpkgopt=force-unsafe-io"]
-    for keyring in aptsources.keyrings(lines):
-        argv += [f"--setup-hook=install -D -m 0644 '{keyring}' \"$1\"'{keyring}'"]
-    folder = aptsources.CERTIFICATES
-    for path in aptsources.certificates():
-        argv += [f"--customize-hook=install -D -m 0644 '{path}' \"$1\"'{folder}/{path.name}'"]
-    argv += [f'--customize-hook={_script(recipe)} "$1"']
-    argv += [recipe.suite, "-", *lines]
     with tempfile.TemporaryFile("w+") as words:
         build = subprocess.Popen(
-            as_root(argv, {"LC_ALL": "C.UTF-8"}),
+            mmdebstrap(recipe),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=words,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lab import image, lifecycle, podman
 from lab.names import LABEL
+from lab.recipe import Recipe
 
 FOLDER = "/mnt"
 
@@ -28,7 +29,7 @@ def run(
     argv: Sequence[str],
     *,
     folder: Path | None = None,
-    recipe: image.Recipe = image.FLEET,
+    recipe: Recipe = image.FLEET,
     stdin: str | None = None,
     timeout_seconds: float = 60,
 ) -> subprocess.CompletedProcess[str]:
