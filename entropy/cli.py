@@ -17,11 +17,14 @@ from entropy.errors import EntropyError
 CONTROL_SOCKET = "/run/entropy-broker/control.sock"
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _LARGEST_BYTES = 2**50
+_ASSESS_SAMPLES = 1_000_000  # what SP 800-90B section 3.1.1 asks for
+_ASSESS_NEEDS = ("numpy", "matplotlib")
 # Debian's packages are split: a virtual machine has the client's and no other.
 _PACKAGES = {
     "broker": "entropy-broker",
     "feeder": "entropy-feeder",
     "sample": "entropy-feeder",
+    "assess": "entropy-feeder",
     "client": "entropy-client",
     "draw": "entropy-client",
     "demo": "entropy-broker, entropy-feeder and entropy-client",
@@ -58,6 +61,11 @@ def _run(options: argparse.Namespace) -> int:
     except ImportError as error:
         missing = str(error.name)
         is_a_module = isinstance(error, ModuleNotFoundError) and missing.startswith("entropy.")
+        if missing.partition(".")[0] in _ASSESS_NEEDS:
+            raise EntropyError(
+                f"{options.command} needs {error.name}, which is not installed: install Debian's"
+                " python3-numpy and python3-matplotlib, or pip install 'entropy[assess]'"
+            ) from None
         if not is_a_module and missing != "entropy":  # as in `from entropy import feeder`
             raise
         name = options.command
@@ -106,10 +114,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     sample.add_argument("--raw", action="store_true", help="as it comes, before conditioning")
     _add_bytes(sample)
-    for option, text in (("--credit", "what to count"), ("--test", "what the tests expect")):
-        sample.add_argument(
-            option, type=_bits_per_byte, metavar="BITS", help=f"{text}, in bits for each byte"
-        )
+    _add_figures(sample)
+
+    assess = command("assess", "Assess raw samples of a noise source; write a report.", _assess)
+    assess.add_argument("--source", required=True, metavar="URI", help="as for sample")
+    assess.add_argument(
+        "--bytes",
+        type=_n_bytes,
+        default=_ASSESS_SAMPLES,
+        metavar="N",
+        dest="n_bytes",
+        help=f"so many samples, one in each byte ({_ASSESS_SAMPLES})",
+    )
+    assess.add_argument(
+        "--bits", type=int, choices=range(1, 9), default=8, help="the width of a sample (8)"
+    )
+    _add_figures(assess)
+    assess.add_argument("--output", metavar="FILE", help="the report (assessment-....html)")
+    assess.add_argument("--keep", metavar="FILE", help="write the samples there")
 
     status = command("status", "Ask the broker on this machine how it is.", _status)
     status.add_argument("--json", action="store_true", help="as JSON")
@@ -127,6 +149,13 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 def _add_bytes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bytes", required=True, type=_n_bytes, metavar="N", dest="n_bytes")
+
+
+def _add_figures(parser: argparse.ArgumentParser) -> None:
+    for option, text in (("--credit", "what to count"), ("--test", "what the tests expect")):
+        parser.add_argument(
+            option, type=_bits_per_byte, metavar="BITS", help=f"{text}, in bits for each byte"
+        )
 
 
 def _n_bytes(text: str) -> int:
@@ -202,6 +231,21 @@ def _sample(options: argparse.Namespace) -> int:
         credit_bits_per_byte=options.credit,
         test_bits_per_byte=options.test,
         output=sys.stdout.buffer,
+    )
+
+
+def _assess(options: argparse.Namespace) -> int:
+    from entropy.assess import command
+
+    return command.run(
+        options.source,
+        n_samples=options.n_bytes,
+        sample_bits=options.bits,
+        credit_bits_per_byte=options.credit,
+        test_bits_per_byte=options.test,
+        report_path=options.output,
+        keep_path=options.keep,
+        output=sys.stdout,
     )
 
 
