@@ -18,7 +18,7 @@ from entropy.assess.confidence import Z_ALPHA, min_entropy_bits, upper_bound
 Symbols = npt.NDArray[np.uint8]
 
 _WORD_BITS = 6  # 6.3.4: the compression estimate reads words of so many bits
-_N_WORDS = 2**_WORD_BITS  # different ones
+_N_WORDS = 1 << _WORD_BITS  # different ones
 _FIRST_WORDS = 1000  # and only fills its dictionary from so many
 _WORD_SPREAD = 0.5907  # the factor of its standard deviation, for words of six bits
 
