@@ -55,7 +55,7 @@ class ClientState:
     def read(self) -> dict[str, Any]:
         """What is kept; {} when there is nothing, or nothing that can be understood."""
         try:
-            with open(self._path, encoding="utf-8") as file:
+            with open(self._path, encoding="utf-8", opener=_open_own) as file:
                 state = json.load(file)
         except (FileNotFoundError, ValueError):
             return {}
@@ -93,6 +93,11 @@ class ClientState:
             )
 
 
+def _open_own(path: str, flags: int) -> int:
+    """Follows no link: else root would copy any file into one that belongs to the service."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
 def _remove(path: str) -> None:
     with suppress(FileNotFoundError):
         os.unlink(path)
@@ -116,7 +121,11 @@ class _Lock:
                 self._state._give_to_owner(self._descriptor)
             except FileExistsError:
                 self._descriptor = os.open(path, flags)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        except BaseException:  # some network file systems have no locks
+            os.close(self._descriptor)
+            raise
 
     def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)

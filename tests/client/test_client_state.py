@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -45,6 +46,43 @@ def test_root_leaves_the_files_to_the_service(tmp_path: Path) -> None:
     ClientState(str(tmp_path)).next_counter(BOOT)
     for name in ("state.json", "lock"):
         assert (tmp_path / name).stat().st_uid == 65534
+
+
+def test_a_link_in_the_place_of_the_file_is_not_followed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Root draws, too, and must not copy its own files to where the service can read them."""
+    directory, elsewhere = tmp_path / "state", tmp_path / "secret.json"
+    directory.mkdir()
+    elsewhere.write_text('{"token": "of somebody else"}')
+    (directory / "state.json").symlink_to(elsewhere)
+    state = ClientState(str(directory))
+    assert state.next_counter(BOOT) > 10**15
+    state.record(last_kind="seed")
+    assert (directory / "state.json").is_symlink()
+    assert elsewhere.read_text() == '{"token": "of somebody else"}'
+    assert "cannot keep the counter here" in capsys.readouterr().err
+
+
+def test_a_pipe_in_the_place_of_the_file_holds_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "state.json")
+    state = ClientState(str(tmp_path))
+    assert state.next_counter(BOOT) + 1 == state.next_counter(BOOT)
+
+
+def test_where_there_are_no_locks_no_descriptor_is_left_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    state = ClientState(str(tmp_path))
+    state.next_counter(BOOT)
+    before = os.listdir("/proc/self/fd")
+    for _ in range(5):
+        state.next_counter(BOOT)
+    assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"counter": "x"}', '{"counter": -1}'])
