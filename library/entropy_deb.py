@@ -10,8 +10,8 @@ description:
     each other in the same version. This module hands all of them to C(apt-get) at once.
   - A package is current when dpkg has it in the wanted version and, if this module installed it,
     from the same file. What was built anew under an old version number is installed anew.
-  - The newest package lists are fetched before something is installed, because the dependencies
-    come from the distribution. A host that cannot fetch them goes on with those that it has.
+  - What the packages depend on comes from the distribution. When that fails, the package lists are
+    fetched and it is tried once more; a host that has all it needs wants no network.
 options:
   packages:
     description: The packages.
@@ -123,11 +123,14 @@ def install(module, paths, lock_seconds):
     }
     lock = ["-o", f"DPkg::Lock::Timeout={lock_seconds}"]
     apt_get = ["apt-get", "--yes", "--quiet", *lock]
-    module.run_command([*apt_get, "update"], environ_update=environment)
     command = [*apt_get, "-o", "Dpkg::Options::=--force-confdef", "-o"]
     command += ["Dpkg::Options::=--force-confold", "--no-install-recommends"]
     command += ["--reinstall", "--allow-downgrades", "install", *paths]
     status, out, error = module.run_command(command, environ_update=environment)
+    if status != 0:
+        # Perhaps the lists are missing or too old to find what the packages depend on.
+        module.run_command([*apt_get, "update"], environ_update=environment)
+        status, out, error = module.run_command(command, environ_update=environment)
     if status != 0:
         lines = [line for line in (out + error).splitlines() if line.strip()]
         module.fail_json(

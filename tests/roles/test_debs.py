@@ -57,7 +57,8 @@ class Host:
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.installed: dict[str, str] = {}
         self.commands: list[list[str]] = []
-        self.apt_status = 0
+        self.lists_are_missing = False
+        self.broken = False
         self._monkeypatch = monkeypatch
         monkeypatch.setattr(entropy_deb, "STAMPS", str(tmp_path / "stamps"))
         monkeypatch.setattr(entropy_deb.AnsibleModule, "run_command", self._run)
@@ -66,13 +67,15 @@ class Host:
         if command[0] == "dpkg-query":
             return 1, "".join(f"{n} {v} ii \n" for n, v in self.installed.items()), "unknown"
         self.commands.append(command)
-        if "install" not in command:
-            return 100, "", "no network"
-        if self.apt_status == 0:
-            for path in command[command.index("install") + 1 :]:
-                name, version, _arch = Path(path).name.split("_")
-                self.installed[name] = version
-        return self.apt_status, "reading\n", "E: broken"
+        if "update" in command:
+            self.lists_are_missing = False
+            return 0, "", ""
+        if self.lists_are_missing or self.broken:
+            return 100, "reading\n", "E: broken"
+        for path in command[command.index("install") + 1 :]:
+            name, version, _arch = Path(path).name.split("_")
+            self.installed[name] = version
+        return 0, "", ""
 
     def play(self, digest: str, *, version: str = "0.1.0", check: bool = False) -> dict[str, Any]:
         names = ("python3-entropy", "entropy-client")
@@ -104,9 +107,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 
 def test_all_packages_go_into_one_transaction_and_only_once(host: Host) -> None:
     assert host.play("a")["changed"]
-    install = [command for command in host.commands if "install" in command]
-    assert len(install) == 1
-    assert install[0][-2:] == [
+    assert len(host.commands) == 1  # no lists were fetched, since none were needed
+    assert host.commands[0][-2:] == [
         "/cache/python3-entropy_0.1.0_all.deb",
         "/cache/entropy-client_0.1.0_all.deb",
     ]
@@ -139,7 +141,13 @@ def test_what_an_image_brought_along_counts_by_its_version(host: Host) -> None:
 
 
 def test_a_failure_says_what_apt_get_said_and_is_tried_again(host: Host) -> None:
-    host.apt_status = 100
+    host.broken = True
     assert "E: broken" in host.play("a")["msg"]
-    host.apt_status = 0
+    host.broken = False
     assert host.play("a")["changed"]
+
+
+def test_missing_package_lists_are_fetched(host: Host) -> None:
+    host.lists_are_missing = True
+    assert host.play("a")["changed"]
+    assert [command for command in host.commands if "update" in command]
