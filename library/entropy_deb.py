@@ -77,6 +77,7 @@ installed:
 """
 
 import os  # noqa: E402
+from typing import Any  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 
@@ -84,7 +85,7 @@ from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 STAMPS = "/var/lib/dpkg/entropy-debs"
 
 
-def installed_versions(module, names):
+def installed_versions(module: AnsibleModule, names: list[str]) -> dict[str, str]:
     """Return the version of each package that is fully installed."""
     show = ["dpkg-query", "--show", "--showformat", r"${Package} ${Version} ${db:Status-Abbrev}\n"]
     # The status is 1 when one of them is unknown; the others are listed all the same.
@@ -97,11 +98,11 @@ def installed_versions(module, names):
     return versions
 
 
-def stamp_path(name):
+def stamp_path(name: str) -> str:
     return os.path.join(STAMPS, f"{name}.sha256")
 
 
-def stamped(name):
+def stamped(name: str) -> str:
     """Return the digest of the file that the package came from, or an empty string."""
     try:
         with open(stamp_path(name), encoding="ascii") as stamp:
@@ -110,12 +111,12 @@ def stamped(name):
         return ""
 
 
-def is_current(package, versions):
+def is_current(package: dict[str, str], versions: dict[str, str]) -> bool:
     digest = stamped(package["name"])
     return versions.get(package["name"]) == package["version"] and digest in ("", package["sha256"])
 
 
-def install(module, paths, lock_seconds):
+def install(module: AnsibleModule, paths: list[str], lock_seconds: int) -> None:
     environment = {
         "DEBIAN_FRONTEND": "noninteractive",
         "NEEDRESTART_MODE": "l",
@@ -140,8 +141,8 @@ def install(module, paths, lock_seconds):
         )
 
 
-def main():
-    options = {
+def main() -> None:
+    options: dict[str, Any] = {
         "packages": {
             "type": "list",
             "elements": "dict",
