@@ -41,11 +41,11 @@ def _only(name: str, found: list[dict[str, str]], files: list[str], version: str
             f"the controller holds {name} in several versions ({versions}): say which with "
             "-e entropy_version=..., or remove the others"
         )
-    where = os.path.dirname(files[0]) if files else "entropy_package_directory"
     wanted = f"{name} in version {version}" if version else name
+    where = f" in {os.path.dirname(files[0])}" if files else ""
     raise AnsibleFilterError(
-        f"the controller holds no .deb of {wanted}: run `make deb` and put what it makes into "
-        f"{where}, or set entropy_package_directory to where they are"
+        f"the controller holds no .deb of {wanted}{where}: run `make deb`, or put the packages "
+        "into packages/ in entropy_state_dir"
     )
 
 

@@ -262,18 +262,18 @@ def _feeding(
     strongest = max(rates, key=lambda name: rates[name])
     total = sum(rates.values())
     demand = (
-        f"{n_clients} clients need {_bits(wanted)} bit/s ({n_blocks} x {BLOCK_COST_BITS} bits each, "
-        f"every {interval_seconds} s)"
+        f"{n_clients} clients need {_bits(wanted)} bit/s ({n_blocks} x {BLOCK_COST_BITS} bits "
+        f"each, every {interval_seconds} s)"
     )
     if settings["single_source"]:
         if total < wanted:
             yield f"The sources cannot feed the fleet: {demand}; together they give {_bits(total)}."
     elif total - rates[strongest] < wanted:
         yield (
-            f"The fleet would starve if {strongest} ({_bits(rates[strongest])} bit/s) died: {demand}; "
-            f"the other sources give {_bits(total - rates[strongest])}. Add a source, raise "
-            "topup_interval_seconds in entropy_broker_limits, or set entropy_single_source: true to "
-            "accept that."
+            f"The fleet would starve if {strongest} ({_bits(rates[strongest])} bit/s) died: "
+            f"{demand}; the other sources give {_bits(total - rates[strongest])}. Add a source, "
+            "raise topup_interval_seconds in entropy_broker_limits, or set entropy_single_source: "
+            "true to accept that."
         )
 
 
