@@ -2,7 +2,8 @@
 
 When a session ends, or another broker than the first has been fed for a while, the list is tried
 again from its top; between sessions a feeder has none, so it never feeds two brokers at once.
-When no broker answers, the waits grow, with jitter, so that a fleet does not return in step.
+Before the list is tried again there is a wait; when no broker answers the waits grow, with jitter,
+so that a fleet does not return in step.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Pace(NamedTuple):
     reply_seconds: float = 10  # for a connection, and for each answer
     full_seconds: float = 3  # between two questions whether a full reservoir has room again
     idle_seconds: float = 15  # between two words when there is nothing to push
-    first_retry_seconds: float = 1  # when no broker answers; doubles
+    first_retry_seconds: float = 1  # after a session; doubles when no broker answers
     last_retry_seconds: float = 60
     return_seconds: float = 300  # with another broker than the first, before trying that again
     source_retry_seconds: float = 2  # between two looks for a source that is gone or fails
@@ -152,9 +153,9 @@ class BrokerSession:
         while True:
             if await self._one_round():
                 wait_seconds = self._pace.first_retry_seconds
-            else:
-                await asyncio.sleep(spread(wait_seconds))
-                wait_seconds = min(2 * wait_seconds, self._pace.last_retry_seconds)
+            # Also after a session: sessions that break at once must not become a storm of them.
+            await asyncio.sleep(spread(wait_seconds))
+            wait_seconds = min(2 * wait_seconds, self._pace.last_retry_seconds)
 
     async def _one_round(self) -> bool:
         """Try the list from its top, until one session has come to something. False: none did."""
@@ -201,7 +202,7 @@ class BrokerSession:
         ask_at = now()
         push_at: float | None = None  # when the blocks that are held have waited for more
         quiet_until = now()  # the broker wants to hear of nothing but a recall
-        while now() < end:
+        while now() < end or self._outbox.recall is not None:  # only in this session can it recall
             self._work.clear()
             request: Feed | Recall | None = self._outbox.recall
             if request is None and now() >= quiet_until:

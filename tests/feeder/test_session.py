@@ -211,6 +211,51 @@ def test_a_session_that_breaks_before_its_recall_is_said(line: Line) -> None:
     line.run(scenario)
 
 
+def test_a_recall_goes_before_the_return_to_the_first_broker(line: Line) -> None:
+    """In a session that is about to end because the first broker is due again."""
+
+    async def fails_late(message: Message) -> Reply:
+        if isinstance(message, Feed) and message.blocks:
+            line.outbox.recall_after(550)
+            now = asyncio.get_running_loop().time
+            end = now() + line.session._pace.return_seconds * 1.2
+            await until(lambda: now() > end)
+        return await accept(message)
+
+    broker = ScriptedBroker(fails_late)
+    line.brokers["second:1"] = broker
+    line.session._pace = FAST._replace(return_seconds=0.05)
+
+    async def scenario() -> None:
+        line.add(10)
+        await until(lambda: broker.closed)
+
+    line.run(scenario)
+    assert Recall(5) in broker.asked
+    assert not any("before it could be told" in text for text in line.said)
+
+
+def test_a_broker_that_always_hangs_up_is_not_dialled_in_a_tight_loop(line: Line) -> None:
+    async def breaks(message: Message) -> Reply:
+        if len(broker.asked) > 1:
+            raise TransportError("first:1 closed the connection")
+        return await accept(message)
+
+    broker = ScriptedBroker(breaks)
+    line.brokers["first:1"] = broker
+    line.session._pace = FAST._replace(first_retry_seconds=3600)
+
+    async def scenario() -> None:
+        await until(lambda: len(broker.asked) == 1)
+        line.add(1)
+        await until(lambda: broker.closed)
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    line.run(scenario)
+    assert line.dialled == ["first:1"]
+
+
 def test_not_now_is_respected_but_a_recall_does_not_wait(line: Line) -> None:
     async def rate(message: Message) -> Reply:
         if isinstance(message, Feed) and message.blocks:
