@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import urllib.request
+from functools import partial
 from typing import Any
 
 import pytest
 
 from entropy import feeder as feeder_module
+from entropy.authority import issue_broker
 from entropy.config import AdminConfig, SourceConfig
 from entropy.errors import ConfigError, CredentialError, SourceError, SourceGone
 from entropy.feeder import Feeder, check
@@ -336,6 +338,21 @@ def test_a_refused_feeder_says_so_once_and_goes_on_trying(site: Site, said: list
 
     asyncio.run(scenario())
     assert len([line for line in said if "did not accept this credential" in line]) == 1
+
+
+def test_a_certificate_that_has_expired_is_not_accepted(
+    site: Site, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it cannot be asked whether the clock is right, as in the unit's sandbox."""
+    monkeypatch.setattr("entropy.kernel.clock_is_synchronised", lambda: False)
+    monkeypatch.setattr("tests.feeder.site.issue_broker", partial(issue_broker, days=0))
+
+    async def scenario() -> None:
+        async with site.broker() as broker, running(site.config(broker), Strings()):
+            await until(lambda: any("certificate has expired" in text for text in said))
+
+    asyncio.run(scenario())
+    assert not any(text.startswith("connected") for text in said)
 
 
 def test_pages_for_monitoring(site: Site, said: list[str]) -> None:
