@@ -39,7 +39,9 @@ def check(config: FeederConfig) -> None:
     client_context(config.ca, check_dates=False)
     kernel.boot_id()
     source = _source(config)
-    _need_credit(source, source.figures)
+    figures = source.figures
+    _need_credit(source, figures)
+    Intake(figures)
 
 
 def run(config: FeederConfig) -> int:

@@ -407,6 +407,7 @@ def test_check_names_what_is_wrong(site: Site) -> None:
         (SourceConfig("kernel:", 1.0, 7.0, "because"), "lab_only_credit_kernel"),
         (SourceConfig("dice:"), "'dice:' is not a source"),
         (SourceConfig("file:x", 4.0, 3.0, "because"), "is below credit_bits_per_byte"),
+        (SourceConfig("file:x", 0.05, 0.05, "because"), "can be cut from 0.1 to 8 bits"),
     ):
         with pytest.raises(ConfigError, match=message):
             check(site.config("127.0.0.1:1", source=source))
