@@ -7,6 +7,8 @@ read: another name is the end of this source, and what answers then is opened (a
 
 from __future__ import annotations
 
+import os
+
 from entropy.errors import SourceGone
 from entropy.sources.base import DeviceFile, Figures, Source, StatedFigures
 
@@ -35,6 +37,7 @@ class HwrngSource(Source):
         current_device_path: str = CURRENT_DEVICE_PATH,
     ) -> None:
         super().__init__(uri, stated)
+        self._path = path
         self._file = DeviceFile(self.name, path)
         self._current_device_path = current_device_path
         self._device = ""
@@ -43,7 +46,9 @@ class HwrngSource(Source):
         device = self._current_device()
         if device.startswith("virtio"):
             return _VIRTIO
-        return _HARDWARE if device else _UNKNOWN
+        # Without a device there is nothing to be unsure of: a feeder that starts before it is
+        # plugged in waits for it, and asks again.
+        return _HARDWARE if device or not os.path.exists(self._path) else _UNKNOWN
 
     def open(self) -> None:
         if self._current_device() == "none":

@@ -55,6 +55,19 @@ def test_no_word_from_the_kernel_no_credit(tmp_path: Path) -> None:
     source.close()
 
 
+def test_a_device_that_is_not_there_yet(tmp_path: Path) -> None:
+    """A feeder that starts first must wait for it, not end because nothing would be credited."""
+    machine = Machine(tmp_path, "chaoskey-hw-1.0-sw-0.1")
+    source = machine.source()
+    machine.current_path.unlink()
+    machine.device_path.unlink()
+    assert source.figures.credit_bits_per_byte == 1
+    with pytest.raises(SourceGone):
+        source.open()
+    machine.device_path.write_bytes(b"some")  # but by a driver that has no name
+    assert source.figures.credit_bits_per_byte == 0
+
+
 def test_an_operator_may_know_better(tmp_path: Path) -> None:
     stated = StatedFigures(2, reason="the host's own device is behind it, and is ours")
     assert Machine(tmp_path, "virtio_rng.0").source(stated).figures.credit_bits_per_byte == 2
