@@ -12,7 +12,7 @@ from typing import Callable, Protocol
 
 from entropy.broker.access import Access, Key
 from entropy.broker.service import PendingDraw, Reply, Service, SessionFacts
-from entropy.errors import EntropyError, Refused, RemoteProtocolError, WireError
+from entropy.errors import EntropyError, Refused, TransportError, WireError
 from entropy.transport.stream import TlsStream
 from entropy.wire.broker import BrokerConnection
 from entropy.wire.codes import RefusedCode, Role
@@ -74,6 +74,7 @@ class Session:
     def cut(self, code: RefusedCode) -> None:
         """End the session from outside, with this refusal."""
         self._cut_code = code
+        self._forget_pending()
         if self._task is not None:
             self._task.cancel()
 
@@ -83,14 +84,14 @@ class Session:
             if await self._open():
                 await self._serve()
         except asyncio.CancelledError:
+            self._forget_pending()
             if not self._sending:
                 await self._goodbye(self._cut_code)
             raise
         except (EntropyError, TimeoutError) as error:
             self._say_of_feeder(f"its session ended: {str(error) or 'it was silent for too long'}")
         finally:
-            if self._pending is not None:
-                self._service.cancel(self._pending)
+            self._forget_pending()
             if self._facts is not None:
                 self._service.logout(self._facts)
             self._stream.close()
@@ -182,7 +183,7 @@ class Session:
 
     async def _wait(self, draw: PendingDraw) -> Reply:
         """Until the draw is answered or its time is up. Raises if the other side goes away."""
-        self._pending = draw  # if we are cut, run() takes it out of the queue
+        self._pending = draw
         answered: asyncio.Future[None] = self._loop.create_future()
         draw.answered = lambda: answered.set_result(None)
         receiving = self._loop.create_task(self._stream.receive())
@@ -192,6 +193,8 @@ class Session:
                 timeout=draw.wait_seconds,
                 return_when=asyncio.FIRST_COMPLETED,
             )
+            if receiving.done():
+                self._forget_pending()
         finally:
             receiving.cancel()
             await asyncio.wait((receiving,))
@@ -199,9 +202,15 @@ class Session:
             data = receiving.result()
             if data:  # nothing may be said now, and the wire raises
                 self._wire.receive_data(data)
-            raise RemoteProtocolError("it hung up while its draw was waiting")
+            raise TransportError("it hung up while its draw was waiting")
         self._pending = None
         return self._service.give_up(draw)
+
+    def _forget_pending(self) -> None:
+        """At once when nobody is there to be answered: a block given to it would be lost."""
+        if self._pending is not None:
+            self._service.cancel(self._pending)
+            self._pending = None
 
     def _say_of_feeder(self, text: str) -> None:
         """Clients and peers come and go all the time; a feeder that does is news."""

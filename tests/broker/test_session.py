@@ -229,6 +229,7 @@ def test_hanging_up_ends_a_waiting_draw(fleet: Fleet) -> None:
             async with await fleet.connect(broker, rng1, Role.FEEDER) as feeder:
                 await feeder.request(feed(1))
             assert broker.service.reservoir.held_blocks == 1  # nobody took it
+            assert not broker.service.refusals  # it broke no rule
 
     asyncio.run(story())
 
@@ -261,6 +262,33 @@ def test_revocation_cuts_live_sessions(fleet: Fleet) -> None:
             await until(lambda: len(broker.sessions) == 1)
             with pytest.raises(Refused):
                 await fleet.connect(broker, vm1)
+
+    asyncio.run(story())
+
+
+def test_a_draw_that_waits_gets_nothing_once_its_key_is_revoked(fleet: Fleet) -> None:
+    """Also in the moment before its session has ended."""
+
+    async def story() -> None:
+        vm1, vm2 = fleet.credential("vm1", "draw"), fleet.credential("vm2", "draw")
+        rng1 = fleet.credential("rng1", "feed")
+        async with fleet.broker() as broker:
+            revoked, stays = await fleet.connect(broker, vm1), await fleet.connect(broker, vm2)
+            await fleet.connect(broker, rng1, Role.FEEDER)
+            draws = [
+                asyncio.create_task(client.request(draw(wait_ms=60_000)))
+                for client in (revoked, stays)
+            ]
+            await until(lambda: len(broker.service.queue) == 2)
+            facts = next(s._facts for s in broker.sessions if s.key == ("rng1", rng1.key_id))
+            assert facts is not None
+            fleet.revoke("vm1")
+            broker._apply_acl()
+            broker.service.feed(facts, feed(2))  # before any other task had its turn
+            assert broker.service.reservoir.held_blocks == 1
+            assert await draws[0] == RefusedMessage(RefusedCode.AUTHENTICATION)
+            assert a_block(await draws[1]).credit_bits == 448
+            assert broker.service.reservoir.accounting().delivered_bits == 448
 
     asyncio.run(story())
 
