@@ -6,6 +6,7 @@ Exit status: 0 done, 1 failed, 2 wrong input or configuration, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from entropy.errors import EntropyError
 CONTROL_SOCKET = "/run/entropy-broker/control.sock"
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _LARGEST_BYTES = 2**50
+_OUTPUT_FAILED = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 _ASSESS_SAMPLES = 1_000_000  # what SP 800-90B section 3.1.1 asks for
 _ASSESS_NEEDS = ("numpy", "matplotlib")
 # Debian's packages are split: a virtual machine has the client's and no other.
@@ -43,9 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_status
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except BrokenPipeError:
-        # Who read our output has left. Python would say so again when it closes stdout.
+    except OSError as error:
+        if error.errno not in _OUTPUT_FAILED:
+            raise
+        # Python would say so again when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if error.errno != errno.EPIPE:  # who read our output has left, and knows
+            print(f"entropy: cannot write the output: {error.strerror}", file=sys.stderr)
         return 1
 
 

@@ -107,6 +107,22 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert done.returncode == 1
 
 
+@pytest.mark.parametrize("n_bytes", [100, 100_000])  # at the last flush, and on the way
+def test_output_that_cannot_be_written_gets_one_line(n_bytes: int) -> None:
+    arguments = ["sample", "--raw", "--source", "kernel:", "--bytes", str(n_bytes)]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "entropy", *arguments],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert done.stderr == "entropy: cannot write the output: No space left on device\n"
+    assert done.returncode == 1
+
+
 def test_a_daemon_loads_only_its_own() -> None:
     """`entropy client` must not pay for what the broker needs; see tests/test_walls.py too."""
     program = (
