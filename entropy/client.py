@@ -1,6 +1,7 @@
 """The client: draws from a broker and keeps this machine's kernel fresh.
 
 A seed at the start, then a top-up whenever the interval that the broker names has passed.
+On a machine made from an image it first waits for its credential (arrival.py).
 No network error ends it: it backs off and tries again, and nothing else waits for it.
 The kernel is told of no more bits than the broker said the bytes are worth.
 """
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from entropy import kernel
+from entropy.arrival import wait_for_files
 from entropy.client_state import ClientState
 from entropy.config import ClientConfig
 from entropy.dial import check, dial, say_where
@@ -39,10 +41,12 @@ def run(config: ClientConfig, once: bool = False) -> int:
     Returns the exit status: 0, or 1 if `once` brought nothing. Raises ConfigError,
     CredentialError or KernelError before the first draw only.
     """
-    check(config)
-    client = Client(config)
     before = {number: signal.signal(number, _stop) for number in STOP_SIGNALS}
     try:
+        if not once:
+            wait_for_files((config.credential, config.ca), lambda: check(config))
+        check(config)
+        client = Client(config)
         if once:
             return client.seed_once()
         client.serve()
