@@ -14,7 +14,7 @@ CHECK_STEPS = \
 	'types 90 mypy $(TYPED)' \
 	'yaml 30 yamllint --strict .' \
 	'plays 90 ansible-lint --strict --nocolor $(PLAYS)' \
-	'unit 120 pytest --quiet -m "not lab and not fleet"'
+	'unit 120 pytest --quiet -m "not lab and not fleet and not guest"'
 
 # The tests of what a lab leaves behind come first: they want a machine without one.
 LAB_STEPS = \
@@ -23,6 +23,7 @@ LAB_STEPS = \
 	'traces 180 pytest --quiet -m lab tests/lab' \
 	'old-python 120 tests/py39/run' \
 	'configurations 180 pytest --quiet -m lab --ignore=tests/lab' \
+	'guest-usb 300 pytest --quiet -m guest tests/guest' \
 	'scenario-default 600 $(call molecule,default)'
 
 # Molecule's own files stay in the checkout; what a run that was cut short left is not believed.
