@@ -33,6 +33,9 @@ class FreshBlock(NamedTuple):
     data: bytearray
     end_position: int
 
+    def __repr__(self) -> str:
+        return f"FreshBlock({len(self.data)} bytes, input up to {self.end_position})"
+
 
 class Intake:
     """One source's samples on their way to blocks.

@@ -132,3 +132,9 @@ def test_a_reopened_source_starts_over() -> None:
 def test_a_source_without_credit_makes_no_blocks() -> None:
     with pytest.raises(ConfigError):
         Intake(Figures(0, 7, "worth nothing"))
+
+
+def test_what_is_shown_of_a_block_does_not_hold_it() -> None:
+    assert repr(FreshBlock(bytearray(b"secret" + bytes(58)), 7)) == (
+        "FreshBlock(64 bytes, input up to 7)"
+    )

@@ -4,6 +4,8 @@ A frame is a header of 4 bytes (version u8, type u8, payload length u16) and a p
 big-endian; a string is one byte of length and UTF-8. Before the keys exist payloads are plain and
 short; afterwards they are sealed, and the length counts the tag of 16 bytes as well.
 
+The reprs of BLOCK and FEED leave out the bytes that they carry: those are secrets.
+
 `encode` raises LocalProtocolError when a message breaks a bound of its own, `decode`
 RemoteProtocolError when the bytes do.
 """
@@ -92,6 +94,9 @@ class Block(NamedTuple):
     origins: tuple[str, ...]
     data: bytes
 
+    def __repr__(self) -> str:
+        return f"Block({self.serial}, {len(self.data)} bytes worth {self.credit_bits} bits)"
+
 
 class Feed(NamedTuple):
     """0 to 32 blocks of 64 bytes, numbered from `sequence`, with their credit in all.
@@ -102,6 +107,9 @@ class Feed(NamedTuple):
     sequence: int
     credit_bits: int
     blocks: tuple[bytes, ...]
+
+    def __repr__(self) -> str:
+        return f"Feed({self.sequence}, {len(self.blocks)} blocks, {self.credit_bits} bits)"
 
 
 class Recall(NamedTuple):

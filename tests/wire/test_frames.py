@@ -205,3 +205,10 @@ def test_ids(name: str) -> None:
 @pytest.mark.parametrize("name", ["", "a" * 64, ".a", "a.", "A", "a b", "a\n", "é", "a/b", "a\0"])
 def test_what_is_no_id(name: str) -> None:
     assert not is_id(name)
+
+
+def test_what_is_shown_of_a_message_holds_no_secret() -> None:
+    """A message may stand in an exception or in asyncio's words on a task."""
+    block, feed = Block(1, 448, ("rng1",), b"secret" * 10), Feed(3, 1024, (b"s" * 64, b"t" * 64))
+    assert repr(block) == "Block(1, 60 bytes worth 448 bits)"
+    assert repr(feed) == str(feed) == "Feed(3, 2 blocks, 1024 bits)"
