@@ -7,7 +7,7 @@ import socket
 
 from entropy.errors import ConfigError
 
-_LABEL = r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?"
+_LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"  # what a resolver takes
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*", re.IGNORECASE)
 _PORT = re.compile(r"[0-9]{1,5}")
 

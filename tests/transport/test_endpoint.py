@@ -18,6 +18,7 @@ from entropy.transport.endpoint import format_endpoint, parse_endpoint
         ("broker1:25226", ("broker1", 25226)),
         ("Broker-1.lan.example:25226", ("Broker-1.lan.example", 25226)),
         ("10.0.0.1.example:1", ("10.0.0.1.example", 1)),
+        (f"{'a' * 63}.example:1", (f"{'a' * 63}.example", 1)),
     ],
 )
 def test_an_endpoint(text: str, endpoint: tuple[str, int]) -> None:
@@ -53,6 +54,7 @@ def test_an_endpoint(text: str, endpoint: tuple[str, int]) -> None:
         "a\n:1",
         "a:1\n",
         f"{'a' * 254}:1",
+        f"{'a' * 64}.example:1",
     ],
 )
 def test_what_is_no_endpoint(text: str) -> None:
