@@ -77,7 +77,7 @@ class TransportError(EntropyError):
 _RETRY_TEXTS = {
     RetryReason.EMPTY: "the broker's reservoir is empty",
     RetryReason.RATE: "this credential has drawn or fed as much as its rate allows",
-    RetryReason.BUSY: "the broker is serving too many others",
+    RetryReason.BUSY: "another draw of this credential is still waiting",
     RetryReason.FULL: "the broker's reservoir is full",
     RetryReason.LOW: "the broker keeps what it has left for its own clients",
 }
@@ -89,7 +89,9 @@ _REFUSED_TEXTS = {
     RefusedCode.PERMISSION: "this credential has no permission for what was asked",
     RefusedCode.PROTOCOL: "the broker could not understand what was sent",
     RefusedCode.SHUTDOWN: "the broker is shutting down",
-    RefusedCode.LIMIT: "the broker's limit of connections is reached",
+    RefusedCode.LIMIT: (
+        "this credential has too many sessions open, or asked again and again when told to wait"
+    ),
 }
 
 
