@@ -14,7 +14,7 @@ CHECK_STEPS = \
 	'types 90 mypy $(TYPED)' \
 	'yaml 30 yamllint --strict .' \
 	'plays 90 ansible-lint --strict --nocolor $(PLAYS)' \
-	'unit 120 pytest --quiet -m "not lab and not fleet and not guest"'
+	'unit 120 pytest --quiet -m "not lab and not fleet and not guest and not golden"'
 
 # The tests of what a lab leaves behind come first: they want a machine without one.
 LAB_STEPS = \
@@ -31,9 +31,10 @@ molecule = rm -rf .cache/molecule/$(1) && mkdir -p .cache/molecule && \
 	MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/$(1) MOLECULE_COMMAND_BORDERS=false \
 	NO_COLOR=1 molecule test --scenario-name $(1)
 
-.PHONY: help venv deb lab lab-down lab-status lab-ssh demo check test clean
+.PHONY: help venv deb lab lab-down lab-status lab-ssh demo check test golden \
+	health-table false-alarms clean
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 venv: ## .venv with the locked dependencies
 	@requirements/install
@@ -64,6 +65,16 @@ check: venv ## linters, types and unit tests: no containers, no root
 
 test: venv ## everything; needs root or sudo; ends any lab of this checkout
 	@.ci/steps --around '$(PY) -m lab down' $(CHECK_STEPS) $(LAB_STEPS)
+
+golden: venv ## the estimators of entropy assess against NIST's figures: minutes
+	@pytest --quiet -m golden -o faulthandler_timeout=0 tests/assess
+
+health-table: venv ## make the tables of docs/health-tests.md anew
+	@$(PY) -m tests.health.table
+
+false-alarms: venv ## count the health tests' false alarms over 10^8 and 10^9 good samples
+	@$(PY) -m tests.health.false_alarms 100000000
+	@$(PY) -m tests.health.false_alarms 1000000000
 
 clean: lab-down ## remove all that make made here, and the lab's images
 	@$(PY) -m lab down --images
