@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from entropy import kernel
 from entropy.arrival import wait_for_files
@@ -38,24 +38,38 @@ MOST_TOPUP_BYTES = 512  # of what WELCOME may name; the kernel's pool holds 32
 def run(config: ClientConfig, once: bool = False) -> int:
     """Feed the kernel until SIGTERM or SIGINT; with `once`, draw one seed and return.
 
-    Returns the exit status: 0, or 1 if `once` brought nothing. Raises ConfigError,
-    CredentialError or KernelError before the first draw only.
+    Returns the exit status: 0, or 1 if `once` brought nothing or was stopped. Raises
+    ConfigError, CredentialError or KernelError before the first draw only.
     """
     before = {number: signal.signal(number, _stop) for number in STOP_SIGNALS}
     try:
-        if not once:
-            wait_for_files((config.credential, config.ca), lambda: check(config))
-        check(config)
-        client = Client(config)
         if once:
-            return client.seed_once()
-        client.serve()
+            return _seed_once(config)
+        wait_for_files((config.credential, config.ca), lambda: check(config))
+        check(config)
+        Client(config).serve()
     except _Stopped:
         notify("STOPPING=1")
         log("stopped")
+        return 1 if once else 0
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _seed_once(config: ClientConfig) -> int:
+    """Draw one seed within the time-out. Returns 0, or 1 if there was none."""
+    # Over the check as well: on a young kernel TLS may wait for the very bytes that we bring.
+    deadline = _Deadline(config.seed_timeout_seconds + GRACE_SECONDS, _give_up)
+    deadline.start()
+    try:
+        check(config)
+        outcome = Client(config).feed(DrawKind.SEED, config.seed_timeout_seconds)
+    finally:
+        deadline.cancel()
+    if isinstance(outcome, Nothing):
+        log("no seed: going on without one", WARNING)
+        return 1
     return 0
 
 
@@ -91,18 +105,7 @@ class Client:
         self._shares_kernel = kernel.shares_kernel()
         self._told: set[str] = set()
 
-    def seed_once(self) -> int:
-        """Draw one seed within the time-out. Returns 0, or 1 if there was none."""
-        deadline = _Deadline(self._config.seed_timeout_seconds + GRACE_SECONDS, _give_up)
-        deadline.start()
-        outcome = self.feed(DrawKind.SEED, self._config.seed_timeout_seconds)
-        deadline.cancel()
-        if isinstance(outcome, Nothing):
-            log("no seed: going on without one", WARNING)
-            return 1
-        return 0
-
-    def serve(self) -> None:
+    def serve(self) -> NoReturn:
         """Seed, then top up for ever. Ready after the first attempt, whatever came of it."""
         kind, failures = DrawKind.SEED, 0
         timeout_seconds: float = self._config.seed_timeout_seconds
@@ -120,7 +123,7 @@ class Client:
                 failures += 1
                 wait_seconds = backoff_seconds(failures)
                 if isinstance(outcome, Nothing):
-                    # Never sooner than we were told.
+                    # Not sooner than we were told; feed() bounds for how long that may be.
                     told_seconds = outcome.after_seconds * (1 + SPREAD * _fraction())
                     wait_seconds = max(wait_seconds, told_seconds)
                 log(f"next try in {wait_seconds:.0f} s")
@@ -131,7 +134,7 @@ class Client:
         deadline = time.monotonic() + timeout_seconds
         brokers = self._config.brokers
         fed: Fed | None = None
-        after_seconds = LONGEST_BACKOFF_SECONDS
+        after_seconds = LONGEST_BACKOFF_SECONDS  # no broker silences us for longer
         for i, endpoint in enumerate(brokers):
             notify("WATCHDOG=1")
             # A broker that does not answer leaves their share of the time to the others.

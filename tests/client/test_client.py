@@ -286,6 +286,39 @@ def test_once_has_a_time_out(
     assert "timed out\nno seed: going on without one\n" in capsys.readouterr().err
 
 
+def test_once_that_is_stopped_brought_nothing(fleet: Fleet) -> None:
+    broker = fleet.broker()
+    broker.answer = lambda _: "hang"
+    config = fleet.config_file(credit=False, seed_timeout_seconds=20)
+    with Service(fleet, "--once", "--config", config) as service:
+        while not broker.draws:
+            assert service.process.poll() is None
+            time.sleep(0.01)
+        assert service.stop() == "<6>stopped\n"
+    assert service.process.returncode == 1
+
+
+def test_not_even_tls_that_waits_for_the_kernel_holds_it_up(fleet: Fleet) -> None:
+    """As ssl.SSLContext() does on a kernel before 5.4 whose generator is not ready."""
+    program = (
+        "import sys, threading\n"
+        "from entropy import cli, client, dial\n"
+        "dial.client_context = lambda *_, **__: threading.Event().wait()\n"
+        "client.GRACE_SECONDS = 0\n"
+        "sys.exit(cli.main(['client', '--once', '--config', sys.argv[1]]))"
+    )
+    config = fleet.config_file("10.0.0.1:25226", credit=False, seed_timeout_seconds=1)
+    done = subprocess.run(
+        [sys.executable, "-c", program, config],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=20,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "no seed within the time-out: going on without one\n"
+
+
 def test_not_even_a_resolver_that_hangs_holds_it_up(fleet: Fleet) -> None:
     """getaddrinfo(3) has no time-out: whatever the main thread hangs in, the process ends."""
     program = (
