@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from entropy import arrival, client
+from entropy import arrival, client, dial
 from entropy.credentials import dump_credential
 from entropy.errors import CredentialError
 from entropy.wire.codes import DrawKind
@@ -50,7 +50,7 @@ def test_a_file_that_is_still_being_written_is_not_an_error(
     fleet.broker()
     config = fleet.config()
     os.unlink(config.credential)
-    arrival.wait_for_files((config.credential, config.ca), lambda: client.check(config))
+    arrival.wait_for_files((config.credential, config.ca), lambda: dial.check(config))
     assert not steps
 
 
