@@ -33,12 +33,11 @@ GUEST = Recipe(
     "guest",
     "bookworm",
     (
-        "dbus",
         "kmod",
         "systemd",
         "systemd-sysv",
         "udev",
-        # What our packages depend on, and all that they suggest.
+        # What our packages depend on, and what its devices need.
         "python3",
         "python3-cryptography",
         "python3-serial",
