@@ -214,10 +214,12 @@ def _whole(estimate: Estimate, width: int) -> float | None:
 def _health(figures: Figures, windows: Windows) -> str:
     n_windows, n_failures = len(windows.byte_repetition), len(windows.failures)
     failed = "none failed" if n_failures == 0 else f"{n_failures:,} failed"
-    return f"""<p>{n_windows:,} windows of 512 samples, {failed}. The cutoffs (red) are those of
+    return f"""<div class="health">
+<p>{n_windows:,} windows of 512 samples, {failed}. The cutoffs (red) are those of
 {figures.test_bits_per_byte:g} bits per byte and false alarms of
 2<sup>-{INTERMITTENT_EXPONENT}</sup>; what reaches one fails.</p>
-{_picture(pictures.health(windows), "the statistics of the health tests, window after window")}"""
+{_picture(pictures.health(windows), "the statistics of the health tests, window after window")}
+</div>"""
 
 
 def _facts(origin: Origin, assessment: Assessment) -> str:

@@ -22,6 +22,7 @@ h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; font-weight: 600; }
 .figures i { font-style: normal; font-size: .8rem; color: #5c6b77; }
 .credit b { color: #3f7d4e; } .test b { color: #9a6a14; }
 .verdict.alarm .assessed b { color: #b3402a; }
+.verdict.caution .assessed b { color: #9aa7b0; }
 img { display: block; width: 100%; height: auto; }
 figure { margin: 1.4rem 0; }
 figcaption { font-size: .92rem; margin-bottom: .3rem; }
@@ -39,11 +40,16 @@ tfoot tr:first-child td, tfoot tr:first-child th { border-top: 1px solid #24313d
 .facts th { white-space: nowrap; color: #5c6b77; }
 .limits li { margin: .35rem 0; }
 @media print {
-  @page { margin: 16mm; }
-  :root { font-size: 10.5pt; }
+  @page { margin: 14mm 16mm; }
+  :root { font-size: 9pt; line-height: 1.4; }
   body { margin: 0; max-width: none; padding: 0; }
-  figure, .verdict, tr, li { break-inside: avoid; }
+  figure, .verdict, table, .health, li { break-inside: avoid; }
   h2, figcaption { break-after: avoid; }
+  h2 { margin-top: 1.4rem; }
+  figure { margin: .9rem 0; }
+  img { width: 88%; margin: 0 auto; }
+  td, th { padding: .12rem .6rem; }
+  tfoot { display: table-row-group; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """

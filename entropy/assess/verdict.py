@@ -66,7 +66,7 @@ def judge(scheme: str, figures: Figures, assessment: Assessment, windows: Window
         outcome = Outcome.NOT_CREDITED
         sentences = [
             f"By SP 800-90B no more than {assessed} bits of min-entropy may be claimed for a sample"
-            " like these. That is an upper bound, and none is declared.",
+            " like these. That is an upper bound; no credit is declared.",
             "A credit needs a reason of its own: how the device works, and what its maker shows.",
         ]
     else:
