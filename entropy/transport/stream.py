@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import threading
 from collections.abc import Sequence
 
 from entropy.errors import LocalProtocolError, TransportError
@@ -276,14 +277,39 @@ def tune(sock: socket.socket) -> None:
 
 async def resolve(host: str, port: int, *, passive: bool = False) -> list[tuple[int, object]]:
     """(family, socket address) of a host, in a thread if it is a name. OSError if there is none."""
-    loop = asyncio.get_running_loop()
     flags = socket.AI_PASSIVE if passive else 0
     try:
-        found = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=flags | socket.AI_NUMERICHOST
-        )
+        return _look_up(host, port, flags | socket.AI_NUMERICHOST)
     except socket.gaierror:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+        pass
+    # Not in a thread of the loop's own: those are waited for at the end of the process, and a
+    # name server that is away holds one for as long as the system's resolver likes.
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[list[tuple[int, object]]] = loop.create_future()
+
+    def settle(addresses: list[tuple[int, object]], error: Exception | None) -> None:
+        if found.done():
+            return  # whoever asked has gone
+        if error is None:
+            found.set_result(addresses)
+        else:
+            found.set_exception(error)
+
+    def run() -> None:
+        addresses, error = [], None
+        try:
+            addresses = _look_up(host, port, flags)
+        except Exception as caught:
+            error = caught
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(settle, addresses, error)
+
+    threading.Thread(target=run, name="resolver", daemon=True).start()
+    return await found
+
+
+def _look_up(host: str, port: int, flags: int) -> list[tuple[int, object]]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
     return [(family, address) for family, _, _, _, address in found]
 
 

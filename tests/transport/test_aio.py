@@ -38,6 +38,52 @@ async def connected(fleet: Fleet, endpoint: str, **changed: Any) -> AsyncClientC
     return await AsyncClientConnection.connect(endpoint, context=fleet.context(), **fields)
 
 
+def test_a_name_server_that_is_away_does_not_hold_up_the_end(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = threading.Event()
+    real = socket.getaddrinfo
+
+    def hangs(host: str, *rest: Any, **more: Any) -> Any:
+        if host == "broker1.example" and not more["flags"] & socket.AI_NUMERICHOST:
+            answered.wait(60)
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return real(host, *rest, **more)
+
+    async def run() -> None:
+        with pytest.raises(TransportError, match=r"connecting to broker1\.example:1: timed out"):
+            await connected(fleet, "broker1.example:1", timeout_seconds=0.05)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hangs)
+    try:
+        asyncio.run(run())  # which waits for the threads that are the loop's own
+        assert not answered.is_set()
+        assert "resolver" in [thread.name for thread in threading.enumerate()]
+    finally:
+        answered.set()
+
+
+def test_a_name_is_looked_up(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.getaddrinfo
+
+    def names(host: str, *rest: Any, **more: Any) -> Any:
+        if host == "broker1.example" and not more["flags"] & socket.AI_NUMERICHOST:
+            host = "127.0.0.1"
+        if host == "broker9.example":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return real(host, *rest, **more)
+
+    async def run() -> None:
+        async with listening(fleet, mini_broker) as server:
+            endpoint = server.addresses[0].replace("127.0.0.1", "broker1.example")
+            (await connected(fleet, endpoint)).close()
+        with pytest.raises(TransportError, match=r"broker9\.example:1: Name or service not known"):
+            await connected(fleet, "broker9.example:1")
+
+    monkeypatch.setattr(socket, "getaddrinfo", names)
+    asyncio.run(run())
+
+
 def test_a_session(fleet: Fleet) -> None:
     async def run() -> None:
         exchanges: list[tuple[Draw | Feed | Recall, object]] = [
