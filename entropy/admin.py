@@ -17,8 +17,8 @@ from entropy.transport.endpoint import parse_endpoint
 _REQUEST_LIMIT_BYTES = 8192
 _CONNECTION_SECONDS = 5
 _MAX_CONNECTIONS = 32
-_REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 503: "Service Unavailable"}
-_REASONS |= {405: "Method Not Allowed", 500: "Internal Server Error"}
+_REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed"}
+_REASONS |= {503: "Service Unavailable"}
 
 
 class Metric(NamedTuple):

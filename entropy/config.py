@@ -241,7 +241,7 @@ _SOURCE: _Readers = {
     "reason": values.text,
     "lab_only_credit_kernel": values.flag,
 }
-_BLOCKS = values.whole(1, 4_194_304)  # of 64 bytes each: at most 256 MiB
+_BLOCKS = values.whole(1, 4_194_304)  # each takes some 500 bytes of memory: at most 2 GiB
 # The other tables of a daemon's file, by name.
 _SUBTABLES: dict[str, tuple[_Readers, Any]] = {
     "proxy": (
