@@ -70,7 +70,8 @@ class Added(NamedTuple):
 
     credited_bits: int  # held now
     lost_bits: int  # claimed, but over the cap, or there was no room
-    held_blocks: int  # the others were hashed into K and destroyed
+    held_blocks: int
+    stirred_blocks: int  # hashed into K and destroyed
 
 
 class Recalled(NamedTuple):
@@ -213,7 +214,7 @@ class Reservoir:
             credited_bits += credit_bits
         self._held_bits += credited_bits
         self._lost_bits += claimed_bits - credited_bits
-        return Added(credited_bits, claimed_bits - credited_bits, held)
+        return Added(credited_bits, claimed_bits - credited_bits, held, n_blocks - held)
 
     def add_imported(self, data: bytes, *, claimed_bits: int, origins: Sequence[str]) -> Added:
         """Take in a peer's reply: a block for each 64 bytes, worth 448 bits at most.
@@ -238,7 +239,7 @@ class Reservoir:
         credited_bits = held * each_bits
         self._held_bits += credited_bits
         self._lost_bits += claimed_bits - credited_bits
-        return Added(credited_bits, claimed_bits - credited_bits, held)
+        return Added(credited_bits, claimed_bits - credited_bits, held, n_blocks - held)
 
     def recall(self, session: int, sequence: int) -> Recalled:
         """Destroy what is still held of a session's blocks from number `sequence` on."""
