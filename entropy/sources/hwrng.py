@@ -1,8 +1,14 @@
-"""`hwrng:` or `hwrng:/dev/hwrng`: the generator that the Linux kernel drives for us.
+"""`hwrng:`, `hwrng:/dev/hwrng` or `hwrng:name=tpm-rng-0`: a generator that the kernel drives.
 
-Which device answers behind /dev/hwrng is the kernel's choice, and it changes when a better one
-is plugged in or goes away. The figures belong to a device, so its name is compared after each
-read: another name is the end of this source, and what answers then is opened (and tested) anew.
+Linux may have several, and one of them at a time answers behind /dev/hwrng: the kernel's choice,
+which changes when a better one is plugged in or goes away. The figures belong to a device, so its
+name is compared after each read: another name is the end of this source, and what answers then
+is opened (and tested) anew.
+
+With a name it reads that device and no other. It cannot choose: rng_current is one setting for
+the whole machine, whoever reads it, so root sets it (`SWITCH`). While another device is current
+this source is not there, and says what to do. The name is looked at before and after each read;
+a switch to and fro within one read would be missed.
 """
 
 from __future__ import annotations
@@ -14,6 +20,7 @@ from entropy.sources.base import DeviceFile, Figures, Source, StatedFigures
 
 DEFAULT_PATH = "/dev/hwrng"
 CURRENT_DEVICE_PATH = "/sys/class/misc/hw_random/rng_current"
+SWITCH = "echo {name} > " + CURRENT_DEVICE_PATH
 
 # Most drivers hand out what the device has whitened already, so only a device that is stuck
 # shows in a test; a test figure of 4 leaves room for those that do not whiten.
@@ -35,8 +42,10 @@ class HwrngSource(Source):
         stated: StatedFigures,
         path: str = DEFAULT_PATH,
         current_device_path: str = CURRENT_DEVICE_PATH,
+        wanted_name: str | None = None,
     ) -> None:
         super().__init__(uri, stated)
+        self._wanted_name = wanted_name
         self._path = path
         self._file = DeviceFile(self.name, path)
         self._current_device_path = current_device_path
@@ -71,10 +80,28 @@ class HwrngSource(Source):
     def close(self) -> None:
         self._file.close()
 
+    def _not_current(self, wanted: str, current: str) -> str:
+        available = _word(self._current_device_path.replace("rng_current", "rng_available"))
+        if wanted in available.split():
+            how = SWITCH.format(name=wanted)
+            return f"{self.name}: the kernel reads from {current} now; as root: {how}"
+        return f"{self.name}: the kernel has no such generator now; it has {available or 'none'}"
+
     def _current_device(self) -> str:
         """The name that the kernel gives, e.g. "virtio_rng.0", "tpm-rng-0", "none"; "" unknown."""
-        try:
-            with open(self._current_device_path, encoding="ascii", errors="replace") as file:
-                return file.read().strip()
-        except OSError:
-            return ""
+        return _word(self._current_device_path)
+
+
+def figures_of(device: str) -> Figures:
+    """The figures of a device by the name that the kernel gives it; "" is unknown."""
+    if device.startswith("virtio"):
+        return _VIRTIO
+    return _HARDWARE if device else _UNKNOWN
+
+
+def _word(path: str) -> str:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

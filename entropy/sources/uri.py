@@ -1,13 +1,23 @@
-"""Source URIs: `hwrng:/dev/hwrng`, `jitter:`, `file:PATH`, `kernel:`."""
+"""Source URIs, `SCHEME:REST`. What a scheme needs is imported when it is named, and not before."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib.util import find_spec
+
 from entropy.errors import ConfigError
 from entropy.sources.base import Source, StatedFigures
-from entropy.sources.file import FileSource
-from entropy.sources.hwrng import DEFAULT_PATH, HwrngSource
-from entropy.sources.jitter import JitterSource
-from entropy.sources.kernel import KernelSource
+
+_EXAMPLES = {
+    "alea": "alea:",
+    "chaoskey": "chaoskey:",
+    "serial": "serial:/dev/ttyACM0?model=truerng",
+    "hwrng": "hwrng:/dev/hwrng",
+    "jitter": "jitter:",
+    "exec": "exec:COMMAND",
+    "file": "file:PATH",
+    "kernel": "kernel:",
+}
 
 
 def source_for(
@@ -21,28 +31,91 @@ def source_for(
     scheme, colon, rest = uri.partition(":")
     if lab_only_credit_kernel and scheme != "kernel":
         raise ConfigError(f"{uri}: lab_only_credit_kernel goes with the source kernel: alone")
-
-    if colon and scheme == "hwrng":
-        return HwrngSource(uri, stated, _absolute(uri, rest) if rest else DEFAULT_PATH)
-    if colon and scheme == "jitter":
-        _nothing(uri, rest)
-        return JitterSource(uri, stated)
-    if colon and scheme == "file":
-        if not rest:
-            raise ConfigError(f"{uri!r} names no file: write file:PATH")
-        return FileSource(uri, stated, rest)
     if colon and scheme == "kernel":
+        from entropy.sources.kernel import KernelSource
+
         _nothing(uri, rest)
         return KernelSource(uri, stated, lab_only_credit_kernel)
-    raise ConfigError(
-        f"{uri!r} is not a source; known are hwrng:/dev/hwrng, jitter:, file:PATH and kernel:"
-    )
+    if colon and scheme in _SCHEMES:
+        return _SCHEMES[scheme](uri, stated, rest)
+    raise ConfigError(f"{uri!r} is not a source; known are {', '.join(_EXAMPLES.values())}")
 
 
-def _absolute(uri: str, path: str) -> str:
-    if not path.startswith("/"):
-        raise ConfigError(f"{uri!r}: the device's path must be absolute, e.g. hwrng:{DEFAULT_PATH}")
-    return path
+def _alea(uri: str, stated: StatedFigures, rest: str) -> Source:
+    from entropy.sources.alea import AleaSource
+    from entropy.sources.usb_find import wanted
+
+    _need(uri, "usb", "python3-usb")
+    return AleaSource(uri, stated, wanted(uri, rest))
+
+
+def _chaoskey(uri: str, stated: StatedFigures, rest: str) -> Source:
+    from entropy.sources.chaoskey import ChaosKeySource
+
+    _need(uri, "usb", "python3-usb")
+    return ChaosKeySource(uri, stated, rest)
+
+
+def _serial(uri: str, stated: StatedFigures, rest: str) -> Source:
+    from entropy.sources.serial import SerialSource
+
+    _need(uri, "serial", "python3-serial")
+    return SerialSource(uri, stated, rest)
+
+
+def _hwrng(uri: str, stated: StatedFigures, rest: str) -> Source:
+    from entropy.sources.hwrng import DEFAULT_PATH, HwrngSource
+    from entropy.sources.parameters import parameters
+
+    if rest.startswith("name="):
+        name = parameters(uri, rest, ("name",))["name"]
+        return HwrngSource(uri, stated, wanted_name=name)
+    if rest and not rest.startswith("/"):
+        raise ConfigError(
+            f"{uri!r}: the device's path must be absolute, e.g. hwrng:{DEFAULT_PATH};"
+            " by its name it is written hwrng:name=tpm-rng-0"
+        )
+    return HwrngSource(uri, stated, rest or DEFAULT_PATH)
+
+
+def _jitter(uri: str, stated: StatedFigures, rest: str) -> Source:
+    from entropy.sources.jitter import JitterSource
+
+    _nothing(uri, rest)
+    return JitterSource(uri, stated)
+
+
+def _exec(uri: str, stated: StatedFigures, rest: str) -> Source:
+    from entropy.sources.exec import ExecSource
+
+    return ExecSource(uri, stated, rest)
+
+
+def _file(uri: str, stated: StatedFigures, rest: str) -> Source:
+    from entropy.sources.file import FileSource
+
+    if not rest:
+        raise ConfigError(f"{uri!r} names no file: write file:PATH")
+    return FileSource(uri, stated, rest)
+
+
+_SCHEMES: dict[str, Callable[[str, StatedFigures, str], Source]] = {
+    "alea": _alea,
+    "chaoskey": _chaoskey,
+    "serial": _serial,
+    "hwrng": _hwrng,
+    "jitter": _jitter,
+    "exec": _exec,
+    "file": _file,
+}
+
+
+def _need(uri: str, module: str, package: str) -> None:
+    """ConfigError if a library is not installed. It is not imported."""
+    if find_spec(module) is None:
+        raise ConfigError(
+            f"{uri!r} needs the Debian package {package} (or pip install 'entropy[{module}]')"
+        )
 
 
 def _nothing(uri: str, rest: str) -> None:
