@@ -27,6 +27,7 @@ _PACKAGES = {
     "feeder": "entropy-feeder",
     "sample": "entropy-feeder",
     "assess": "entropy-feeder",
+    "sources": "entropy-feeder",
     "client": "entropy-client",
     "draw": "entropy-client",
     "demo": "entropy-broker, entropy-feeder and entropy-client",
@@ -116,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
 
     sample = command("sample", "Read a noise source on its own, without a broker.", _sample)
     sample.add_argument(
-        "--source", required=True, metavar="URI", help="hwrng:PATH, jitter:, kernel: or file:PATH"
+        "--source", required=True, metavar="URI", help="as `entropy sources` shows it, or file:PATH"
     )
     sample.add_argument("--raw", action="store_true", help="as it comes, before conditioning")
     _add_bytes(sample)
@@ -138,6 +139,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_figures(assess)
     assess.add_argument("--output", metavar="FILE", help="the report (assessment-....html)")
     assess.add_argument("--keep", metavar="FILE", help="write the samples there")
+
+    sources = command("sources", "List the generators that this machine has.", _sources)
+    sources.add_argument("--json", action="store_true", help="as JSON")
 
     status = command("status", "Ask the broker on this machine how it is.", _status)
     status.add_argument("--json", action="store_true", help="as JSON")
@@ -253,6 +257,12 @@ def _assess(options: argparse.Namespace) -> int:
         keep_path=options.keep,
         output=sys.stdout,
     )
+
+
+def _sources(options: argparse.Namespace) -> int:
+    from entropy.sources import listing
+
+    return listing.run(sys.stdout, as_json=options.json)
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -52,16 +52,17 @@ class HwrngSource(Source):
         self._device = ""
 
     def own_figures(self) -> Figures:
-        device = self._current_device()
-        if device.startswith("virtio"):
-            return _VIRTIO
+        device = self._wanted_name or self._current_device()
         # Without a device there is nothing to be unsure of: a feeder that starts before it is
         # plugged in waits for it, and asks again.
-        return _HARDWARE if device or not os.path.exists(self._path) else _UNKNOWN
+        return figures_of(device) if device or os.path.exists(self._path) else _HARDWARE
 
     def open(self) -> None:
-        if self._current_device() == "none":
+        current, wanted = self._current_device(), self._wanted_name
+        if current == "none":
             raise SourceGone(f"{self.name}: the kernel has no hardware generator now")
+        if wanted and current != wanted:
+            raise SourceGone(self._not_current(wanted, current or "an unnamed device"))
         self._file.open()
         self._device = self._current_device()
 

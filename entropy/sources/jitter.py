@@ -16,8 +16,8 @@ from entropy.sources.base import Figures, Source, StatedFigures, source_failure
 _ALGORITHM = "jitterentropy_rng"
 _MOST_BYTES_PER_CALL = 128  # AF_ALG's rng type answers with no more at a time
 
-_ON_A_HOST = Figures(1, 7, "CPU jitter on bare metal: conditioned by the kernel, counted low")
-_IN_A_GUEST = Figures(0, 7, "CPU jitter in a virtual machine: its host can shape the timing")
+ON_A_HOST = Figures(1, 7, "CPU jitter on bare metal: conditioned by the kernel, counted low")
+IN_A_GUEST = Figures(0, 7, "CPU jitter in a virtual machine: its host can shape the timing")
 _HYPERVISOR_MAKERS = (
     *("qemu", "kvm", "vmware", "xen", "virtualbox", "innotek", "parallels", "bochs"),
     *("amazon", "google", "microsoft", "openstack", "apple virtualization"),
@@ -33,7 +33,7 @@ class JitterSource(Source):
         self._socket: socket.socket | None = None
 
     def own_figures(self) -> Figures:
-        return _IN_A_GUEST if is_guest(self._root) else _ON_A_HOST
+        return IN_A_GUEST if is_guest(self._root) else ON_A_HOST
 
     def open(self) -> None:
         self.close()

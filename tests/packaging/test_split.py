@@ -52,6 +52,7 @@ def test_what_a_client_installs_is_python_3_9() -> None:
     ("command", "package"),
     [
         ("sample --source kernel: --bytes 1", "entropy-feeder"),
+        ("sources", "entropy-feeder"),
         ("assess --source kernel:", "entropy-feeder"),
         ("client --config /nowhere", "entropy-client"),
         ("draw --config /nowhere --bytes 1", "entropy-client"),

@@ -101,3 +101,42 @@ def test_silence_is_gone(tmp_path: Path) -> None:
     with pytest.raises(SourceGone, match="gave nothing"):
         source.read(10)
     source.close()
+
+
+def named(machine: Machine, name: str) -> HwrngSource:
+    return HwrngSource(
+        f"hwrng:name={name}",
+        StatedFigures(),
+        str(machine.device_path),
+        str(machine.current_path),
+        wanted_name=name,
+    )
+
+
+def test_by_name_it_is_that_device_or_none(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, "virtio_rng.0")
+    (tmp_path / "rng_available").write_text("virtio_rng.0 tpm-rng-0 none\n")
+    source = named(machine, "tpm-rng-0")
+    assert source.figures.credit_bits_per_byte == 1  # its own, also while it is not current
+    with pytest.raises(
+        SourceGone, match=r"reads from virtio_rng\.0 now; as root: echo tpm-rng-0 > "
+    ):
+        source.open()
+    machine.switch_to("tpm-rng-0")
+    source.open()
+    assert len(source.read(10)) == 10
+    machine.switch_to("virtio_rng.0")
+    with pytest.raises(SourceGone, match="switched from tpm-rng-0"):
+        source.read(10)
+    with pytest.raises(SourceGone, match="as root"):
+        source.open()
+
+
+def test_a_name_that_the_kernel_has_not(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, "virtio_rng.0")
+    (tmp_path / "rng_available").write_text("virtio_rng.0 none\n")
+    with pytest.raises(SourceGone, match=r"no such generator now; it has virtio_rng\.0 none"):
+        named(machine, "tpm-rng-0").open()
+    machine.switch_to("none")
+    with pytest.raises(SourceGone, match="no hardware generator now"):
+        named(machine, "tpm-rng-0").open()
