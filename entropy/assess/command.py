@@ -67,7 +67,7 @@ def run(
         bar.show(1.0, "the report")
         figures = source.figures
         windows = look(samples.data, figures.test_bits_per_byte)
-        verdict = judge(uri.partition(":")[0], figures, assessment, windows)
+        verdict = judge(uri, figures, assessment, windows)
         origin = Origin(
             uri=uri,
             figures=figures,

@@ -6,6 +6,7 @@ import sys
 import time
 from typing import NamedTuple, TextIO
 
+from entropy.assess.assessment import LEAST_SAMPLES
 from entropy.errors import SourceGone
 from entropy.sources.base import Source
 
@@ -29,9 +30,10 @@ def take(source: Source, n_samples: int, bar: ProgressBar) -> Samples:
             try:
                 data += source.read(min(_READ_BYTES, n_samples - len(data)))
             except SourceGone as gone:
+                advice = f": for these alone say --bytes {len(data)}"
                 raise SourceGone(
-                    f"{gone}; {len(data)} of {n_samples} samples were taken: to assess no more"
-                    f" than are there, say --bytes {len(data)}"
+                    f"{gone}; {len(data)} of {n_samples} samples were taken"
+                    + (advice if len(data) >= LEAST_SAMPLES else "")
                 ) from None
         return Samples(bytes(data), time.monotonic() - start)
     finally:

@@ -16,7 +16,10 @@ _CONDITIONED = {
     "hwrng": "Most devices behind /dev/hwrng condition what they give",
     "jitter": "The kernel conditions its jitter before it gives it",
     "kernel": "The kernel's generator is a cipher",
+    "chaoskey": "A ChaosKey whitens what its cooked endpoint gives",
+    "serial": "Serial generators whiten what they give unless their mode is raw",
 }
+_MAY_BE_RAW = ("chaoskey", "serial")  # if their URI says so
 
 
 class Outcome(Enum):
@@ -37,10 +40,17 @@ def at_most(bits: float) -> str:
     return f"{math.floor(bits * 100) / 100:.2f}"
 
 
-def judge(scheme: str, figures: Figures, assessment: Assessment, windows: Windows) -> Verdict:
-    """`scheme` is that of the source's URI, e.g. "alea"."""
+def _conditioned_by(uri: str) -> str | None:
+    scheme, _, rest = uri.partition(":")
+    if scheme in _MAY_BE_RAW and "=raw" in rest:
+        return None
+    return _CONDITIONED.get(scheme)
+
+
+def judge(uri: str, figures: Figures, assessment: Assessment, windows: Windows) -> Verdict:
+    """`uri`: of the source."""
     credit, assessed = figures.credit_bits_per_byte, at_most(assessment.assessed_bits)
-    conditioned = _CONDITIONED.get(scheme)
+    conditioned = _conditioned_by(uri)
     if assessment.assessed_bits < credit:
         outcome = Outcome.CONTRADICTED
         sentences = [

@@ -117,7 +117,11 @@ def test_what_is_printed(run: tuple[Path, str]) -> None:
         ("--source file:noise --credit 4 --test 3", 2, "test_bits_per_byte (3)"),
         ("--source file:noise --test 0.05", 2, "test_bits_per_byte"),
         ("--source file:nothing", 1, "nothing"),
-        ("--source file:noise", 1, "to assess no more than are there, say --bytes 11000"),
+        (
+            "--source file:noise",
+            1,
+            "11000 of 1000000 samples were taken: for these alone say --bytes 11000",
+        ),
         ("--source file:noise --output /nowhere/x.html", 2, "name another file with --output"),
         ("--source file:noise --output .", 2, "name another file with --output"),
     ],
