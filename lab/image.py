@@ -33,7 +33,10 @@ FLEET = Recipe(
         # What the roles would install: here already, so that no test has to fetch it.
         "haproxy",
         "keepalived",
+        "libusb-1.0-0",
         "python3-cryptography",
+        "python3-serial",
+        "python3-usb",
         # What the tests look with.
         "iproute2",
         "iputils-ping",
