@@ -259,6 +259,8 @@ def open_stream(
     """A stream on a connected, non-blocking socket, before its handshake. OSError closes it."""
     try:
         tune(sock)
+        # Who has reset it already is told here: wrap_socket would raise with a socket half made.
+        sock.getpeername()
         tls = context.wrap_socket(sock, server_side=server_side, do_handshake_on_connect=False)
     except BaseException:
         sock.close()

@@ -374,6 +374,26 @@ def test_a_socket_that_cannot_be_wrapped_is_closed(fleet: Fleet) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("said", [b"", b"some of a handshake"])
+def test_a_connection_that_was_reset_is_closed_and_not_left_lying_about(
+    fleet: Fleet, said: bytes
+) -> None:
+    """A socket that is left to the garbage collector is a warning, and warnings are errors."""
+
+    async def run() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            with socket.create_connection(listener.getsockname()) as other:
+                other.sendall(said)
+                other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock, _ = listener.accept()
+        sock.setblocking(False)
+        with pytest.raises(OSError, match="not connected"):
+            open_stream(sock, fleet.context(), "x", server_side=False)
+        assert sock.fileno() == -1
+
+    asyncio.run(run())
+
+
 def test_idle_connections_share_nothing(fleet: Fleet) -> None:
     """Many at once: each gets its own bytes back."""
 
