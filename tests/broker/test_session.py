@@ -18,8 +18,9 @@ from entropy.transport.aio import connect
 from entropy.transport.blocking import BlockingConnection
 from entropy.transport.endpoint import parse_endpoint
 from entropy.transport.tls import client_context
+from entropy.wire.client import ClientConnection
 from entropy.wire.codes import DrawKind, RefusedCode, RetryReason, Role
-from entropy.wire.frames import Accepted, Feed, Recall, Retry
+from entropy.wire.frames import Accepted, Feed, Recall, Retry, Welcome
 from entropy.wire.frames import Refused as RefusedMessage
 from entropy.wire.keys import derive
 from tests.broker.fleet import Fleet, a_block, balanced, draw, feed, until
@@ -346,14 +347,28 @@ def test_the_ephemeral_key_is_replaced(fleet: Fleet, monkeypatch: pytest.MonkeyP
     async def story() -> None:
         vm1 = fleet.credential("vm1", "draw")
         async with fleet.broker() as broker:
-            first = broker.ephemeral.public
             # A session that began before proves itself after.
             context = client_context(str(fleet.folder / "ca.pem"), check_dates=True)
             stream = await connect(broker.addresses[0], context, 10)
-            assert first in await stream.receive()
-            await until(lambda: broker.ephemeral.public != first)
+            hello = await stream.receive()
+            await until(lambda: broker.ephemeral.public not in hello)
+            wire = ClientConnection(
+                role=Role.CLIENT,
+                site_id="lab",
+                id="vm1",
+                key_id=vm1.key_id,
+                keys=derive(vm1.secret),
+                boot_id=bytes(16),
+                counter=1,
+                nonce=bytes(32),
+                certificate_sha256=stream.certificate_sha256,
+                certificate_names=stream.certificate_names,
+            )
+            wire.receive_data(hello)
+            await stream.send(wire.data_to_send())
+            wire.receive_data(await stream.receive())
+            assert [type(message) for message in wire.events()] == [Welcome]
             stream.close()
-            (await fleet.connect(broker, vm1)).close()
 
     monkeypatch.setattr(server, "EPHEMERAL_SECONDS", 0.02)
     asyncio.run(story())
