@@ -105,6 +105,7 @@ class SourceConfig:
     test_bits_per_byte: float | None = None
     reason: str | None = None
     lab_only_credit_kernel: bool = False
+    fips140: bool = False  # drop blocks that fail the statistical tests of FIPS 140-2
 
 
 @dataclass(frozen=True)
@@ -240,6 +241,7 @@ _SOURCE: _Readers = {
     "test_bits_per_byte": values.bits_per_byte,
     "reason": values.text,
     "lab_only_credit_kernel": values.flag,
+    "fips140": values.flag,
 }
 _BLOCKS = values.whole(1, 4_194_304)  # each takes some 500 bytes of memory: at most 2 GiB
 # The other tables of a daemon's file, by name.

@@ -3,9 +3,9 @@
 Two tasks share an outbox. One brings blocks in and stops reading while the outbox or the broker's
 reservoir is full; the other (`feeder_session`) takes them out. What a failing health test costs is
 written in `intake`. After one the source must pass its start-up test again; after the third within
-an hour the feeder stops reading for good, goes on running, and says that it needs a person. A
-start-up test that fails keeps the source shut and is tried again: it counts as no new failure,
-since nothing flowed.
+an hour, or after one that chance cannot explain, the feeder stops reading for good, goes on
+running, and says that it needs a person. A start-up test that fails keeps the source shut and is
+tried again: it counts as no new failure, since nothing flowed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from entropy import kernel, notify
 from entropy.config import FeederConfig
 from entropy.errors import ConfigError, HealthFailure, SourceError
 from entropy.feeder_session import BrokerSession, Pace, own_credential, spread
+from entropy.fips140 import BlockTests
+from entropy.health import PERMANENT_EXPONENT
 from entropy.intake import Intake
 from entropy.outbox import Outbox
 from entropy.sources.base import Figures, Source, StatedFigures
@@ -31,6 +33,8 @@ FAILURES_WITHIN_SECONDS = 3600
 _ALARMS_KEPT = 100
 _LOOK_SECONDS = 10.0
 _SILENT = "silent"
+_ASK = "check the device, then restart this feeder"
+FIPS_FAILURES_TO_SAY = 10  # in a row: then it is the source, and not chance
 
 
 def check(config: FeederConfig) -> None:
@@ -88,7 +92,8 @@ class Feeder:
         self._source = source or _source(config)
         figures = self._source.figures
         _need_credit(self._source, figures)
-        self._intake = Intake(figures)
+        self.block_tests = BlockTests() if config.source.fips140 else None
+        self._intake = Intake(figures, block_tests=self.block_tests)
         self.outbox = Outbox()
         self.session = BrokerSession(config, self.outbox, self._pace, self._changed)
         self._may_read = asyncio.Event()
@@ -100,6 +105,7 @@ class Feeder:
         self.state = "not started"  # of the source, in words
         self.admin_address: tuple[str, int] | None = None
         self._trouble = ""  # why the source does not deliver, when that was said already
+        self._fips_said = False
         self._reading_since_seconds: float | None = None
         self._status_line = ""
 
@@ -158,7 +164,9 @@ class Feeder:
         """The device is there: start over, by the figures that it has now."""
         if figures != self._intake.figures:
             _need_credit(self._source, figures)  # another device than at the start
-            self._intake = Intake(figures, first_position=self._intake.position)
+            self._intake = Intake(
+                figures, first_position=self._intake.position, block_tests=self.block_tests
+            )
         self._intake.restart()
         self._set_state("in its start-up test")
 
@@ -188,6 +196,22 @@ class Feeder:
         if blocks:
             self.outbox.add(blocks)
             self._changed()
+        self._say_if_all_blocks_fail()
+
+    def _say_if_all_blocks_fail(self) -> None:
+        tests = self.block_tests
+        if tests is None:
+            return
+        if tests.n_dropped_in_a_row < FIPS_FAILURES_TO_SAY:
+            self._fips_said = self._fips_said and tests.n_dropped_in_a_row > 0
+        elif not self._fips_said:
+            self._fips_said = True
+            notify.log(
+                f"{self._source.name}: {tests.n_dropped_in_a_row} blocks in a row were dropped by"
+                f" the FIPS 140-2 tests, the last one for {tests.last_failure}: the raw samples of"
+                " this source are not even enough for them; set fips140 = false to be without",
+                notify.WARNING,
+            )
 
     def _failed(self, failure: HealthFailure) -> None:
         """A window failed: destroy, recall, count, and say so."""
@@ -206,24 +230,28 @@ class Feeder:
         if was_open:
             self.n_failures += 1
             self._failed_at_seconds.append(now)
-        first = self._failed_at_seconds[0] if self._failed_at_seconds else now
-        if (
-            len(self._failed_at_seconds) == FAILURES_TO_RETIRE
-            and now - first <= FAILURES_WITHIN_SECONDS
-        ):
+        why_for_good = self._why_for_good(was_open, now)
+        if why_for_good:
             self.retired = True
-            said += (
-                f". This was number {FAILURES_TO_RETIRE} within an hour: nothing more is read."
-                " Check the device, then restart this feeder"
-            )
-            self._set_state(
-                "retired after repeated failures: restart the feeder when it is checked"
-            )
+            said += f"; {why_for_good}. Nothing more is read: {_ASK}"
+            self._set_state(f"retired, since {why_for_good}: {_ASK}")
         else:
             self._set_state("in its start-up test")
         self._trouble = said
         self.alarms.append((time.time(), said))
         notify.log(f"ALARM: {said}", notify.ERROR)
+
+    def _why_for_good(self, was_open: bool, now_seconds: float) -> str:
+        """Why this failure is the last one: the source is retired. "" if it is not."""
+        if not was_open:
+            return ""  # nothing flowed: it stays shut, and is tried again
+        if self._intake.failed_permanently:
+            return f"chance fails a good device like this in 2^{PERMANENT_EXPONENT} windows only"
+        failed_at = self._failed_at_seconds
+        soon = now_seconds - failed_at[0] <= FAILURES_WITHIN_SECONDS
+        if len(failed_at) == FAILURES_TO_RETIRE and soon:
+            return f"this was failure number {FAILURES_TO_RETIRE} within an hour"
+        return ""
 
     def _not_delivering(self, why: str, trouble: str) -> None:
         """The source is gone or stays bad: destroy what it began. Each trouble is said once."""

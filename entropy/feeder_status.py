@@ -36,6 +36,7 @@ def status(feeder: Feeder) -> dict[str, Any]:
             "test_bits_per_byte": figures.test_bits_per_byte,
             "reason": figures.reason,
         },
+        "fips140": _fips140(feeder),
         "broker": {
             "id": session.broker_id,
             "fill_blocks": session.fill_blocks,
@@ -43,6 +44,17 @@ def status(feeder: Feeder) -> dict[str, Any]:
         },
         "accounting": feeder.outbox.accounting._asdict(),
         "alarms": [{"unix": unix, "text": text} for unix, text in feeder.alarms],
+    }
+
+
+def _fips140(feeder: Feeder) -> dict[str, Any] | None:
+    tests = feeder.block_tests
+    if tests is None:
+        return None
+    return {
+        "passed_blocks": tests.n_passed,
+        "dropped_blocks": tests.n_dropped,
+        "last_failure": tests.last_failure,
     }
 
 
@@ -70,6 +82,14 @@ def metrics(feeder: Feeder) -> list[Metric]:
         Metric(f"entropy_feeder_{name}", "gauge", text, [({}, int(value))])
         for name, (value, text) in gauges.items()
     ]
+    if feeder.block_tests is not None:
+        for name, n_blocks in (
+            ("passed", feeder.block_tests.n_passed),
+            ("dropped", feeder.block_tests.n_dropped),
+        ):
+            text = f"Blocks of 20,000 raw bits that the FIPS 140-2 tests {name}."
+            name = f"entropy_feeder_fips140_{name}_blocks_total"
+            found.append(Metric(name, "counter", text, [({}, n_blocks)]))
     text = "Health tests that failed while the source was delivering."
     name = "entropy_feeder_health_failures_total"
     return [*found, Metric(name, "counter", text, [({}, feeder.n_failures)])]

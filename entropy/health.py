@@ -4,7 +4,8 @@ A sample is one byte, and each byte is also eight binary samples, the highest bi
 cutoffs follow from H, the min-entropy that a sample should look like (`test_bits_per_byte`;
 an eighth of it per bit), and from the chance that good samples fail a test, 2^-40 unless said
 (NIST asks for 2^-20 to 2^-40; at 12,500 samples a second the first is an alarm every few
-minutes, the second one in years).
+minutes, the second one in years). A window that fails is judged once more by the cutoffs of
+2^-60: chance does not fail those, so the fault is `permanent`, and the source should be retired.
 
 Samples are judged in windows of 512 bytes. A window closes clean when, over all of it,
 
@@ -31,6 +32,7 @@ WINDOW_BYTES = 512  # SP 800-90B 4.4.2: W for samples of more than one bit
 BIT_WINDOW_BITS = 1024  # and for binary ones
 STARTUP_BYTES = 1024  # SP 800-90B 4.3: at least 1024 samples; a whole number of windows
 INTERMITTENT_EXPONENT = 40  # a good window fails one test with probability 2^-40 at most
+PERMANENT_EXPONENT = 60  # and these with 2^-60: never, in the life of any device
 LEAST_TEST_BITS = 0.1  # per byte: below it the cutoffs would let nearly anything pass
 
 _BIT_WINDOW_BYTES = BIT_WINDOW_BITS // 8
@@ -118,6 +120,7 @@ class HealthTests:
         first_position: int = 0,
     ) -> None:
         self.cutoffs = cutoffs(test_bits_per_byte, false_alarm_exponent)
+        self._permanent = cutoffs(test_bits_per_byte, max(PERMANENT_EXPONENT, false_alarm_exponent))
         # A run that fails one window began less than this many bytes before it.
         self._longest_run_bytes = max(
             self.cutoffs.byte_repetition, -(-self.cutoffs.bit_repetition // 8) + 1
@@ -129,6 +132,7 @@ class HealthTests:
         self.position = first_position
         self.failed_at = 0  # where the last failing window began
         self.failed_in_startup = False  # and whether that was in the start-up test
+        self.failed_permanently = False  # and whether chance can be ruled out
 
     @property
     def started(self) -> bool:
@@ -155,14 +159,16 @@ class HealthTests:
 
         They come in order, whole windows only, and `position` then counts to their end. When a
         window fails, HealthFailure is raised, no byte of this call or of those held gets out,
-        `failed_at` is where the window begins, and the start-up test comes next (`restart`).
+        `failed_at` is where the window begins, `failed_permanently` says whether it fails by the
+        cutoffs of 2^-60 as well, and the start-up test comes next (`restart`).
         """
         self._open += samples
         clean = []
         while len(self._open) >= WINDOW_BYTES:
             window = bytes(self._open[:WINDOW_BYTES])
-            failure = self._judge(window)
+            failure = self._judge(window, self.cutoffs)
             if failure:
+                self.failed_permanently = bool(self._judge(window, self._permanent))
                 phase = "health test" if self.started else "start-up test"
                 self.failed_at, self.failed_in_startup = self.position, not self.started
                 self.restart()
@@ -176,9 +182,8 @@ class HealthTests:
                 self._startup_left_bytes -= WINDOW_BYTES
         return b"".join(clean)
 
-    def _judge(self, window: bytes) -> str:
-        """What is wrong with this window; "" when nothing is."""
-        cut = self.cutoffs
+    def _judge(self, window: bytes, cut: Cutoffs) -> str:
+        """What is wrong with this window by these cutoffs; "" when nothing is."""
         run = self._before + window
         number = int.from_bytes(run, "big")
         n_bits = 8 * len(run)

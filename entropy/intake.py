@@ -8,7 +8,8 @@ the blocks that come too close to it.
 
 What is destroyed or recalled when a window fails, be it in the test at work or at start-up:
 
-- the window, whatever else was held or handed in with it, and the conditioner's partial input;
+- the window, whatever else was held or handed in with it, and the conditioner's partial input
+  (and that of the block tests);
 - every finished block that was not sent, however old its input is;
 - of those that were sent, every block with input from the last L bytes before the failing
   window, L = max(512, the longest run short of the repetition cutoff). A fault that a window
@@ -23,6 +24,7 @@ from typing import NamedTuple
 
 from entropy.conditioner import Conditioner
 from entropy.errors import HealthFailure
+from entropy.fips140 import BlockTests
 from entropy.health import INTERMITTENT_EXPONENT, HealthTests
 from entropy.sources.base import Figures
 
@@ -41,6 +43,7 @@ class Intake:
     """One source's samples on their way to blocks.
 
     first_position: how many samples came before, through an intake with other figures.
+    block_tests: FIPS 140-2's, between the health tests and the conditioner, where they are wanted.
     """
 
     def __init__(
@@ -49,8 +52,10 @@ class Intake:
         *,
         first_position: int = 0,
         false_alarm_exponent: int = INTERMITTENT_EXPONENT,
+        block_tests: BlockTests | None = None,
     ) -> None:
         self.figures = figures
+        self._block_tests = block_tests
         self._tests = HealthTests(
             figures.test_bits_per_byte, false_alarm_exponent, first_position=first_position
         )
@@ -77,6 +82,11 @@ class Intake:
         return self._tests.failed_in_startup
 
     @property
+    def failed_permanently(self) -> bool:
+        """After a failure: whether it was one that chance cannot explain."""
+        return self._tests.failed_permanently
+
+    @property
     def recall_position(self) -> int:
         """After a failure: blocks whose input ended after this position must be recalled."""
         return self._tests.failed_at - self._tests.lookback_bytes
@@ -90,15 +100,22 @@ class Intake:
         try:
             clean = self._tests.push(samples)
         except HealthFailure:
-            self._conditioner.destroy()
+            self._destroy()
             raise
-        if not clean:
-            return []
-        # The conditioner's input ends where the clean windows end.
-        n_raw = self._conditioner.raw_bytes_per_block
-        end = self._tests.position - len(clean) - self._conditioner.held_bytes
+        end_position = self._tests.position  # the clean windows end there
+        if self._block_tests is None:
+            return self._condition(clean, end_position)
         fresh = []
-        for block in self._conditioner.push(clean):
+        for block, end in self._block_tests.push(clean, end_position).passed:
+            fresh += self._condition(block, end)
+        return fresh
+
+    def _condition(self, tested: bytes, end_position: int) -> list[FreshBlock]:
+        """Hand on what was tested, and tell of each block where its last sample lay."""
+        n_raw = self._conditioner.raw_bytes_per_block
+        end = end_position - len(tested) - self._conditioner.held_bytes
+        fresh = []
+        for block in self._conditioner.push(tested):
             end += n_raw
             fresh.append(FreshBlock(block, end))
         return fresh
@@ -106,4 +123,9 @@ class Intake:
     def restart(self) -> None:
         """Destroy what is held and demand the start-up test again: the source was reopened."""
         self._tests.restart()
+        self._destroy()
+
+    def _destroy(self) -> None:
         self._conditioner.destroy()
+        if self._block_tests is not None:
+            self._block_tests.destroy()

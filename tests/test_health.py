@@ -372,3 +372,46 @@ def test_how_far_back_a_fault_may_have_begun() -> None:
     assert HealthTests(7.0).lookback_bytes == WINDOW_BYTES
     assert HealthTests(0.1).lookback_bytes == WINDOW_BYTES
     assert HealthTests(0.1, 60).lookback_bytes >= 601  # 60 bits at a tenth of a bit each
+
+
+# --- what chance cannot explain ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("test_bits", [4.0, 7.0, 8.0])
+def test_a_failure_is_permanent_from_the_cutoffs_of_2_60_on(test_bits: float) -> None:
+    intermittent = cutoffs(test_bits).byte_repetition
+    permanent = cutoffs(test_bits, 60).byte_repetition
+    assert intermittent < permanent
+    for n_equal in range(intermittent, permanent + 2):
+        tests = HealthTests(test_bits)
+        samples = bytearray(noise(STARTUP_BYTES + WINDOW_BYTES))
+        samples[-300 : -300 + n_equal] = b"\x55" * n_equal  # no run of bits
+        with pytest.raises(HealthFailure, match=f"{intermittent} times in a row"):
+            tests.push(bytes(samples))
+        assert tests.failed_permanently == (n_equal >= permanent)
+
+
+def test_a_later_glitch_is_judged_by_itself() -> None:
+    tests = HealthTests(7.0)
+    with pytest.raises(HealthFailure):
+        tests.push(bytes(WINDOW_BYTES))
+    assert tests.failed_permanently
+    glitch = noise(100, "a") + 8 * b"\x55" + noise(WINDOW_BYTES - 108, "b")
+    with pytest.raises(HealthFailure):
+        tests.push(noise(STARTUP_BYTES) + glitch)
+    assert not tests.failed_permanently
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        bytes(2 * WINDOW_BYTES),
+        biased_noise(8 * WINDOW_BYTES, Fraction(3, 4)),
+        noise(64) * (2 * WINDOW_BYTES // 64),
+    ],
+)
+def test_what_a_broken_device_does_is_permanent(fault: bytes) -> None:
+    tests = HealthTests(7.0)
+    with pytest.raises(HealthFailure):
+        tests.push(noise(STARTUP_BYTES) + fault)
+    assert tests.failed_permanently

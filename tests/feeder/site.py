@@ -212,3 +212,5 @@ async def running(config: FeederConfig, source: Source, pace: Pace = FAST) -> As
 
 START = noise(STARTUP_BYTES, "start-up")
 WINDOW = WINDOW_BYTES
+# One byte eight times in a row: it fails the cutoffs of 2^-40 and passes those of 2^-60.
+GLITCH = noise(100, "before a glitch") + 8 * b"\x55" + noise(WINDOW - 108, "after a glitch")

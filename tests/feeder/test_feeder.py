@@ -15,10 +15,13 @@ from entropy.authority import issue_broker
 from entropy.config import AdminConfig, SourceConfig
 from entropy.errors import ConfigError, CredentialError, SourceError, SourceGone
 from entropy.feeder import Feeder, check
+from entropy.feeder_status import metrics
+from entropy.feeder_status import status as status_of
 from entropy.sources.base import Figures
 from tests.feeder.site import (
     CREDIT_BITS,
     FAST,
+    GLITCH,
     N_RAW,
     START,
     WINDOW,
@@ -78,7 +81,7 @@ def test_tested_samples_become_credited_blocks(site: Site, said: list[str]) -> N
     assert said[0] == "strings: 4 bits credited for each byte, tested for 7: for this test"
 
 
-def test_a_source_that_turns_to_zeros(site: Site, said: list[str]) -> None:
+def test_a_source_that_stutters(site: Site, said: list[str]) -> None:
     """Nothing of the bad window is pushed, what touches the window before it is recalled, and
     good noise opens the feeder again after a start-up test."""
 
@@ -91,7 +94,7 @@ def test_a_source_that_turns_to_zeros(site: Site, said: list[str]) -> None:
             async with running(site.config(broker), source) as feeder:
                 before = blocks_of(good)
                 await until(lambda: account(feeder)["accepted_bits"] == 512 * len(before))
-                source.give(noise(100, "the last good ones") + bytes(2 * WINDOW - 100))
+                source.give(GLITCH, noise(WINDOW, "lost with it"))
                 await until(lambda: account(feeder)["recalled_bits"])
                 n_recalled = sum(N_RAW * (i + 1) > 7 * WINDOW for i in range(len(before)))
                 assert n_recalled == 4  # three whole ones, and one that began a window earlier
@@ -123,7 +126,7 @@ def test_blocks_that_wait_for_a_broker_die_with_their_source(site: Site, said: l
         source.give(START, noise(8 * WINDOW))
         async with running(site.config("127.0.0.1:1"), source) as feeder:
             await until(lambda: account(feeder)["held_bits"] == 512 * (8 * WINDOW // N_RAW))
-            source.give(bytes(WINDOW))
+            source.give(GLITCH)
             await until(lambda: feeder.n_failures)
             assert account(feeder)["held_bits"] == 0
             assert account(feeder)["destroyed_bits"] == account(feeder)["born_bits"] > 0
@@ -141,7 +144,7 @@ def test_a_source_that_stays_bad_is_an_alarm_once(site: Site, said: list[str]) -
             source.give(START, noise(4 * WINDOW))
             async with running(site.config(broker), source) as feeder:
                 await until(lambda: feeder.state == "delivering")
-                source.give(bytes(WINDOW))
+                source.give(GLITCH)
                 await until(lambda: feeder.n_failures == 1)
                 # Closed, opened, and shut again by its start-up test, as long as zeros come.
                 await until(lambda: source.gives(bytes(WINDOW)) and source.n_opened >= 6)
@@ -162,7 +165,7 @@ def test_the_third_failure_within_an_hour_ends_it(site: Site, said: list[str]) -
                 for n in (1, 2, 3):
                     source.give(noise(len(START), f"{n}"), noise(2 * WINDOW, f"more {n}"))
                     await until(lambda n=n: account(feeder)["accepted_bits"] == 3584 * n)  # type: ignore[misc]
-                    source.give(bytes(2 * WINDOW))
+                    source.give(GLITCH)
                     await until(lambda n=n: feeder.n_failures == n)  # type: ignore[misc]
                 assert feeder.retired
                 n_read = source.n_read
@@ -171,11 +174,107 @@ def test_the_third_failure_within_an_hour_ends_it(site: Site, said: list[str]) -
                 await until(lambda: feeder.session.broker_id == "broker1")
                 await until(lambda: account(feeder)["recalled_bits"])
                 assert source.n_read == n_read
-                assert "restart the feeder" in feeder.status_line
+                assert "retired, since this was failure number 3" in feeder.status_line
                 assert len(feeder.alarms) == 3
 
     asyncio.run(scenario())
-    assert "nothing more is read" in [line for line in said if line.startswith("ALARM")][-1]
+    alarm = [line for line in said if line.startswith("ALARM")][-1]
+    assert "failure number 3 within an hour. Nothing more is read: check the device" in alarm
+
+
+def test_a_source_that_turns_to_zeros_is_retired_at_once(site: Site, said: list[str]) -> None:
+    """Chance cannot explain it, so good noise after it does not open the feeder again."""
+
+    async def scenario() -> None:
+        async with site.broker() as broker:
+            received = Received(broker)
+            source = Strings()
+            good = noise(8 * WINDOW)
+            source.give(START, good)
+            config = site.config(broker, admin=AdminConfig("127.0.0.1:0"))
+            async with running(config, source) as feeder:
+                before = blocks_of(good)
+                await until(lambda: account(feeder)["accepted_bits"] == 512 * len(before))
+                source.give(noise(100, "the last good ones") + bytes(2 * WINDOW - 100))
+                await until(lambda: account(feeder)["recalled_bits"])
+                assert feeder.retired
+                assert feeder.n_failures == 1
+                n_read = source.n_read
+                source.give(START, noise(8 * WINDOW, "after"))
+                # It stays up and connected, reads nothing, pushes nothing, and says so.
+                await until(lambda: broker.status()["feeders"][0]["recalled_bits"])
+                assert source.n_read == n_read
+                assert received.blocks == before
+                assert "check the device, then restart this feeder" in feeder.status_line
+                status = status_of(feeder)
+                assert status["source"]["retired"] is True
+                (sample,) = [m for m in metrics(feeder) if m.name == "entropy_feeder_retired"]
+                assert sample.samples == [({}, 1)]
+
+    asyncio.run(scenario())
+    (alarm,) = [line for line in said if line.startswith("ALARM")]
+    assert "chance fails a good device like this in 2^60 windows only" in alarm
+
+
+def test_zeros_from_the_start_are_no_reason_to_give_up(site: Site, said: list[str]) -> None:
+    """Nothing flowed, so nothing is lost by trying again: a device may take a while to wake."""
+
+    async def scenario() -> None:
+        source = Strings()
+        async with running(site.config("127.0.0.1:1"), source) as feeder:
+            await until(lambda: source.gives(bytes(WINDOW)) and source.n_opened >= 3)
+            await until(lambda: source.gives(START) and feeder.state == "delivering")
+            assert (feeder.retired, feeder.n_failures) == (False, 0)
+
+    asyncio.run(scenario())
+    assert len([line for line in said if "start-up test failed" in line]) == 1
+
+
+def test_blocks_that_fail_fips_140_are_dropped(site: Site, said: list[str]) -> None:
+    """Good health windows, but 2500 bytes with two equal words in a row: those are not used."""
+    fips140 = SourceConfig("file:/nowhere", CREDIT_BITS, 7, "for this test", fips140=True)
+
+    async def scenario() -> None:
+        async with site.broker() as broker:
+            received = Received(broker)
+            source = Strings()
+            blocks = [bytearray(noise(2500, f"block {n}")) for n in range(4)]
+            blocks[1][100:108] = b"wordword"
+            blocks[3][100:108] = b"wordword"
+            # Zeros fail the health tests first; these do not.
+            source.give(START, *map(bytes, blocks), noise(2 * WINDOW, "the rest"))
+            async with running(site.config(broker, source=fips140), source) as feeder:
+                expected = blocks_of(bytes(blocks[0] + blocks[2]))
+                await until(lambda: received.blocks == expected)
+                await until(lambda: feeder.block_tests and feeder.block_tests.n_dropped == 2)
+                assert status_of(feeder)["fips140"] == {
+                    "passed_blocks": 2,
+                    "dropped_blocks": 2,
+                    "last_failure": "continuous run: a word of 32 bits came twice in a row",
+                }
+                assert not feeder.retired
+                assert feeder.state == "delivering"
+                values = {m.name: m.samples[0][1] for m in metrics(feeder)}
+                assert values["entropy_feeder_fips140_dropped_blocks_total"] == 2
+
+    asyncio.run(scenario())
+
+
+def test_a_source_that_never_passes_fips_140_is_mentioned_once(site: Site, said: list[str]) -> None:
+    fips140 = SourceConfig("file:/nowhere", 1, 4, "for this test", fips140=True)
+    uneven = bytes(byte & 0xFC for byte in noise(40 * 2500))  # six bits in each byte
+
+    async def scenario() -> None:
+        source = Strings()
+        source.own = Figures(1, 1, "uneven")
+        source.give(uneven)
+        async with running(site.config("127.0.0.1:1", source=fips140), source) as feeder:
+            await until(lambda: feeder.block_tests and feeder.block_tests.n_dropped >= 30)
+            assert account(feeder)["born_bits"] == 0
+
+    asyncio.run(scenario())
+    (line,) = [line for line in said if "FIPS 140-2" in line]
+    assert "blocks in a row were dropped by the FIPS 140-2 tests, the last one for monobit" in line
 
 
 def test_failures_hours_apart_do_not_end_it(
@@ -187,7 +286,7 @@ def test_failures_hours_apart_do_not_end_it(
         source = Strings()
         async with running(site.config("127.0.0.1:1"), source) as feeder:
             for n in range(1, 6):
-                source.give(noise(len(START), f"{n}"), noise(WINDOW, f"more {n}"), bytes(WINDOW))
+                source.give(noise(len(START), f"{n}"), noise(WINDOW, f"more {n}"), GLITCH)
                 await until(lambda n=n: feeder.n_failures == n)  # type: ignore[misc]
             assert not feeder.retired
 
