@@ -223,7 +223,7 @@ def test_zeros_from_the_start_are_no_reason_to_give_up(site: Site, said: list[st
         source = Strings()
         async with running(site.config("127.0.0.1:1"), source) as feeder:
             await until(lambda: source.gives(bytes(WINDOW)) and source.n_opened >= 3)
-            await until(lambda: source.gives(START) and feeder.state == "delivering")
+            await until(lambda: source.gives(START) and account(feeder)["born_bits"])
             assert (feeder.retired, feeder.n_failures) == (False, 0)
 
     asyncio.run(scenario())
