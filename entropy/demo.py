@@ -86,7 +86,7 @@ class _Demo:
             source_for(wanted.uri, stated, lab_only_credit_kernel=wanted.lab_only_credit_kernel)
         )
         show.event("source", _in_words(self._source))
-        self._broker = Broker(self._fleet.broker(), say=lambda _: None)
+        self._broker = Broker(self._fleet.broker(), say=lambda *_: None)
         await self._broker.start()
         try:
             endpoint = self._broker.addresses[0]

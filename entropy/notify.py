@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Callable
 
 # syslog(3) priorities, as sd-daemon(3) writes them in front of a line
 ERROR = 3
 WARNING = 4
 NOTICE = 5
 INFO = 6
+
+Log = Callable[[str, int], None]  # one line and its priority, as `log` takes them
 
 
 def notify(state: str) -> None:

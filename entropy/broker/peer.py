@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from typing import Callable
 
 from entropy import kernel
 from entropy.broker.service import Service
 from entropy.config import BrokerConfig, PeerConfig
 from entropy.credentials import Credential, load_credential
 from entropy.errors import CredentialError, EntropyError, Refused, RetryLater
+from entropy.notify import NOTICE, WARNING, Log
 from entropy.reservoir import BLOCK_BYTES
 from entropy.transport.aio import AsyncClientConnection
 from entropy.transport.tls import client_context
@@ -38,7 +38,7 @@ class PeerLink:
         peer: PeerConfig,
         config: BrokerConfig,
         service: Service,
-        log: Callable[[str], None],
+        log: Log,
     ) -> None:
         self.id = peer.id
         self.endpoint = peer.endpoint
@@ -78,14 +78,14 @@ class PeerLink:
             self.state = "refused" if isinstance(error, Refused) else "unreachable"
             self.last_error = str(error)
             if before != self.state:
-                self._log(f"peer {self.id}: {self.state}: {error}")
+                self._log(f"peer {self.id}: {self.state}: {error}", WARNING)
             pause_seconds = self._pause_seconds
             self._pause_seconds = min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)
             return pause_seconds
         self._pause_seconds = LEAST_PAUSE_SECONDS
         self.state, self.last_error = "idle", None
         if before in ("refused", "unreachable"):
-            self._log(f"peer {self.id}: reached again")
+            self._log(f"peer {self.id}: reached again", NOTICE)
         return pause_seconds
 
     async def _draw_all(self) -> None:

@@ -17,7 +17,7 @@ from entropy.broker.peer import PeerLink
 from entropy.broker.service import Service
 from entropy.broker.session import Session
 from entropy.config import BrokerConfig
-from entropy.notify import NOTICE, log, notify, watchdog_interval_seconds
+from entropy.notify import NOTICE, Log, log, notify, watchdog_interval_seconds
 from entropy.reservoir import Reservoir
 from entropy.transport.aio import Server, TlsStream, serve
 from entropy.transport.tls import server_context
@@ -44,7 +44,7 @@ class Broker:
         config: BrokerConfig,
         *,
         random: Callable[[int], bytes] = os.urandom,
-        say: Callable[[str], None] = log,
+        say: Log = log,
     ) -> None:
         self.config = config
         self.broker_id = config.id
@@ -183,7 +183,7 @@ class Broker:
         now = time.monotonic()
         if now - self._strangers_logged_seconds >= STRANGERS_LOG_SECONDS:
             more = f" (and {self._n_strangers - 1} more since)" if self._n_strangers > 1 else ""
-            self.log(f"{address}: refused: it {what}{more}")
+            self.log(f"{address}: refused: it {what}{more}", NOTICE)
             self._strangers_logged_seconds, self._n_strangers = now, 0
 
     async def _handle(self, stream: TlsStream) -> None:
@@ -202,7 +202,8 @@ class Broker:
         generation = self.access.acl.generation
         self.log(
             f"access list of generation {generation} applied: {len(self.access.acl.entries)}"
-            f" entries, {len(gone)} no longer valid, {len(cut)} sessions cut"
+            f" entries, {len(gone)} no longer valid, {len(cut)} sessions cut",
+            NOTICE,
         )
         return {"generation": generation}
 

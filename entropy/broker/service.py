@@ -16,6 +16,7 @@ from entropy.broker.ids import IdRecord, Ids, rate_and_burst
 from entropy.config import BrokerConfig
 from entropy.credentials import AclEntry
 from entropy.errors import Refused
+from entropy.notify import WARNING, Log
 from entropy.reservoir import Output, Reservoir
 from entropy.wire.codes import DrawKind, RefusedCode, RetryReason, Role
 from entropy.wire.frames import Accepted, Auth, Block, Draw, Feed, Recall, Retry, Welcome
@@ -75,7 +76,7 @@ class PendingDraw(WaitingDraw):
 class Service:
     """One broker's reservoir, queue and memory of ids.
 
-    monotonic_seconds and unix_seconds are clocks; log takes one line.
+    monotonic_seconds and unix_seconds are clocks.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class Service:
         *,
         monotonic_seconds: Callable[[], float],
         unix_seconds: Callable[[], float],
-        log: Callable[[str], None],
+        log: Log,
     ) -> None:
         self.config = config
         self.reservoir = reservoir
@@ -163,7 +164,7 @@ class Service:
     def _alarm(self, text: str) -> None:
         self.n_alarms += 1
         self.alarms.append(Alarm(self._unix_seconds(), text))
-        self._log(text)
+        self._log(text, WARNING)
 
     # Draws
 
@@ -309,7 +310,8 @@ class Service:
         session.record.recalled_bits += recalled.n_bits
         self._log(
             f"{session.record.id}: recalled its blocks from {message.sequence} on:"
-            f" {recalled.n_blocks} were still held and are destroyed"
+            f" {recalled.n_blocks} were still held and are destroyed",
+            WARNING,
         )
         self.watch_low_mark()
         return self._accepted(session, 0)

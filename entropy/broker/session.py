@@ -13,6 +13,7 @@ from typing import Callable, Protocol
 from entropy.broker.access import Access, Key
 from entropy.broker.service import PendingDraw, Reply, Service, SessionFacts
 from entropy.errors import EntropyError, Refused, TransportError, WireError
+from entropy.notify import NOTICE
 from entropy.transport.stream import TlsStream
 from entropy.wire.broker import BrokerConnection
 from entropy.wire.codes import RefusedCode, Role
@@ -41,7 +42,7 @@ class Host(Protocol):
     def note_stranger(self, what: str, address: str) -> None:
         """Somebody was refused before proving who it is."""
 
-    def log(self, text: str) -> None:
+    def log(self, text: str, priority: int) -> None:
         """Say one line."""
 
 
@@ -215,7 +216,7 @@ class Session:
     def _say_of_feeder(self, text: str) -> None:
         """Clients and peers come and go all the time; a feeder that does is news."""
         if self._facts is not None and self._facts.role is Role.FEEDER:
-            self._host.log(f"{self._facts.record.id}: {text}")
+            self._host.log(f"{self._facts.record.id}: {text}", NOTICE)
 
     # Sending
 
@@ -230,7 +231,7 @@ class Session:
         """Refuse somebody who has proved who it is."""
         self._service.refusals[code] += 1
         if code is not RefusedCode.SHUTDOWN:
-            self._host.log(f"{name}: refused ({code.name.lower()})")
+            self._host.log(f"{name}: refused ({code.name.lower()})", NOTICE)
         await self._goodbye(code)
 
     async def _goodbye(self, code: RefusedCode) -> None:

@@ -63,7 +63,7 @@ class Desk:
             self.ledger,
             monotonic_seconds=lambda: self.now_seconds,
             unix_seconds=lambda: 1_000_000 + self.now_seconds,
-            log=self.lines.append,
+            log=lambda text, priority: self.lines.append(text),
         )
         self._n_logins = 0
 

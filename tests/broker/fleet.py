@@ -55,9 +55,14 @@ class Fleet:
         self.limits: dict[str, dict[str, int]] = {}
         self.generation = 0
         self.lines: list[str] = []  # what the brokers said
+        self.priorities: dict[str, int] = {}  # of each line
         self._counter = 0
         self._connections: list[AsyncClientConnection] = []
         (folder / "ca.pem").write_bytes(authority.certificate_pem)
+
+    def _say(self, text: str, priority: int) -> None:
+        self.lines.append(text)
+        self.priorities[text] = priority
 
     def credential(self, name: str, *permissions: str, **limits: int) -> Credential:
         made = new_credential(name, "lab", list(permissions))
@@ -112,7 +117,7 @@ class Fleet:
     ) -> AsyncIterator[Broker]:
         if "acl.json" not in os.listdir(self.folder):
             self.publish()
-        broker = Broker(self.config(name, **changes), random=random, say=self.lines.append)
+        broker = Broker(self.config(name, **changes), random=random, say=self._say)
         await broker.start()
         try:
             yield broker

@@ -89,7 +89,7 @@ class FleetMachine(RuleBasedStateMachine):
                 self.ledger,
                 monotonic_seconds=lambda: self.now_seconds,
                 unix_seconds=lambda: self.now_seconds,
-                log=lambda text: None,
+                log=lambda text, priority: None,
             )
 
     @initialize()

@@ -14,6 +14,7 @@ from entropy.broker import server, session
 from entropy.broker.server import Broker
 from entropy.credentials import Credential, new_credential
 from entropy.errors import EntropyError, Refused, TransportError
+from entropy.notify import NOTICE, WARNING
 from entropy.transport.aio import connect
 from entropy.transport.blocking import BlockingConnection
 from entropy.transport.endpoint import parse_endpoint
@@ -55,6 +56,7 @@ def test_feed_draw_recall(fleet: Fleet) -> None:
                 recalled,
                 "rng1: disconnected",
             ]
+            assert [fleet.priorities[text] for text in fleet.lines] == [NOTICE, WARNING, NOTICE]
 
     asyncio.run(story())
 
@@ -387,7 +389,9 @@ def test_clones_raise_alarms_and_are_served(fleet: Fleet) -> None:
                 client = await fleet.connect(broker, vm1, boot_id=boot_id, counter=counter)
                 async with client:
                     assert a_block(await client.request(draw(kind=DrawKind.SEED)))
-            assert [alarm["text"][:5] for alarm in broker.status()["alarms"]] == ["vm1: "] * 2
+            alarms = broker.status()["alarms"]
+            assert [alarm["text"][:5] for alarm in alarms] == ["vm1: "] * 2
+            assert [fleet.priorities[alarm["text"]] for alarm in alarms] == [WARNING] * 2
 
     asyncio.run(story())
 

@@ -176,7 +176,7 @@ class Site:
                 limits=LimitsConfig(),
                 admin=AdminConfig(""),
             ),
-            say=lambda text: None,
+            say=lambda text, priority: None,
         )
         await broker.start()
         try:
