@@ -7,6 +7,9 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 TYPED := entropy lab library module_utils plugins .ci/steps
 PLAYS := site.yml playbooks roles molecule inventories
 
+# Marks of tests that need more than a checkout; other steps run them.
+SLOW := lab or fleet or guest or golden or umockdev
+
 # Steps: name, the most seconds it may take, command. The bounds are three times and more what the
 # steps take on an idle machine of two cores, for machines that others use too.
 CHECK_STEPS = \
@@ -15,7 +18,12 @@ CHECK_STEPS = \
 	'types 240 mypy $(TYPED)' \
 	'yaml 60 yamllint --strict .' \
 	'plays 240 ansible-lint --strict --nocolor $(PLAYS)' \
-	'unit 400 pytest --quiet -m "not lab and not fleet and not guest and not golden"'
+	'unit 400 pytest --quiet -m "not ($(SLOW))"' \
+	'usb 120 tests/usb/run $(MUST)'
+
+# What `make check` uses where it is at hand, `make test` installs and insists on.
+TOOL_STEPS = 'tools 300 $(PY) -m lab install tests/usb/packages.txt'
+test: MUST := --must
 
 # The tests of what a lab leaves behind come first: they want a machine without one.
 LAB_STEPS = \
@@ -24,7 +32,7 @@ LAB_STEPS = \
 	'traces 300 pytest --quiet -m lab tests/lab' \
 	'old-python 300 tests/py39/run' \
 	'configurations 300 pytest --quiet -m lab --ignore=tests/lab' \
-	'guest-usb 600 pytest --quiet -m guest tests/guest' \
+	'guest-usb 600 pytest --quiet -m guest -o faulthandler_timeout=500 tests/guest' \
 	'scenario-default 900 $(call molecule,default)'
 
 # Molecule's own files stay in the checkout; what a run that was cut short left is not believed.
@@ -72,7 +80,7 @@ check: venv ## linters, types and unit tests: no containers, no root
 	@.ci/steps $(CHECK_STEPS)
 
 test: venv ## everything; needs root or sudo; ends any lab of this checkout
-	@.ci/steps --around '$(PY) -m lab down' $(CHECK_STEPS) $(LAB_STEPS)
+	@.ci/steps --around '$(PY) -m lab down' $(TOOL_STEPS) $(CHECK_STEPS) $(LAB_STEPS)
 
 golden: venv ## the estimators of entropy assess against NIST's figures: minutes
 	@pytest --quiet -m golden -o faulthandler_timeout=0 tests/assess

@@ -114,6 +114,7 @@ class Claimed:
     ) -> None:
         self._name = name
         self._lock = threading.Lock()  # held while libusb is at work
+        self._ending = False  # somebody waits to release it
         self._backend = new_backend()
         self._device: Any = None
         self._where = ""
@@ -169,9 +170,9 @@ class Claimed:
         silent_seconds = 0.0
         n_errors = 0
         while silent_seconds < SILENCE_SECONDS:
+            if self._ending:
+                raise SourceGone(f"{self._name}: was closed")
             with self._lock:
-                if self._device is None:
-                    raise SourceGone(f"{self._name}: was closed")
                 try:
                     data = self._device.read(
                         self._endpoint_address, self._n_bytes, int(1000 * self._timeout_seconds)
@@ -214,6 +215,7 @@ class Claimed:
     def release(self) -> None:
         """Let go of the device and of libusb, when the transfer that runs has ended."""
         atexit.unregister(self.release)
+        self._ending = True
         with self._lock:
             if self._device is not None:
                 import usb.util
