@@ -27,8 +27,9 @@ from lab.guest.pieces import FOLDER, Pieces
 T = TypeVar("T")
 
 MEMORY_MIB = 1024
-BOOT_SECONDS = 120  # at most; a busy machine may need many times what an idle one does
-PATIENCE_SECONDS = 60
+# At most. A busy machine may need many times what an idle one does.
+BOOT_SECONDS = 180
+PATIENCE_SECONDS = 120
 _LOOK_SECONDS = 0.1
 
 KERNEL_WORDS = (
@@ -58,19 +59,30 @@ class Machine:
 
     @classmethod
     def start(
-        cls, name: str, pieces: Pieces, *, kernel_words: Sequence[str] = KERNEL_WORDS
+        cls,
+        name: str,
+        pieces: Pieces,
+        *,
+        processor: str = "max",
+        kernel_words: Sequence[str] = (),
+        arguments: Sequence[str] = (),
     ) -> Machine:
-        """Start a guest and wait until its agent answers. Raises LabError if it never does."""
+        """Start a guest and wait until its agent answers. Raises LabError if it never does.
+
+        processor: qemu's -cpu, "max,-rdrand,-rdseed" for one without a generator of its own.
+        kernel_words, arguments: more for the kernel's command line, and for qemu's.
+        """
         console = FOLDER / f"{name}.console"
         with open(console, "wb"):
             pass
         argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot"]
-        argv += ["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", f"{MEMORY_MIB}M"]
+        argv += ["-accel", "tcg,thread=multi", "-cpu", processor, "-smp", "2"]
+        argv += ["-m", f"{MEMORY_MIB}M"]
         argv += ["-display", "none", "-serial", f"file:{console}"]
         argv += ["-kernel", str(pieces.kernel), "-initrd", str(pieces.archive)]
-        argv += ["-append", " ".join(kernel_words)]
+        argv += ["-append", " ".join([*KERNEL_WORDS, *kernel_words])]
         argv += ["-chardev", "stdio,id=agent,signal=off", "-device", "virtio-serial-pci"]
-        argv += ["-device", "virtserialport,chardev=agent,name=lab.agent"]
+        argv += ["-device", "virtserialport,chardev=agent,name=lab.agent", *arguments]
         # Whatever becomes of this process, qemu goes with it.
         process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *argv],

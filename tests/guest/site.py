@@ -21,7 +21,8 @@ DEVICES = Path(__file__).resolve().parent / "devices"
 PORTS = {"alea": 25231, "truerng": 25232}  # of the feeders' own pages
 URIS = {"alea": "alea:", "truerng": "serial:/dev/ttyACM0?model=truerng"}
 CONTROLLERS = {"alea": "dummy_udc.0", "truerng": "dummy_udc.1"}
-BUSES = {"alea": 1, "truerng": 2}  # where a controller's plug leads to
+BUSES = {"alea": 1, "truerng": 2}  # where their plugs lead to
+SPARE_CONTROLLER = "dummy_udc.2"
 RATE_BYTES_PER_SECOND = 12500
 
 BROKER = f"""
@@ -44,15 +45,9 @@ ca = "/etc/entropy/ca.pem"
 brokers = ["{endpoint}"]
 [source]
 uri = "{uri}"
-{figures}
 [admin]
 listen = "127.0.0.1:{port}"
 """
-# A TrueRNG has its own figures as well; stating them is what an operator does.
-FIGURES = {
-    "alea": "",
-    "truerng": 'credit_bits_per_byte = 4\nreason = "a device that exists only in this test"',
-}
 CLIENT = f"""
 [client]
 site_id = "{SITE_ID}"
@@ -75,7 +70,7 @@ class Site:
         authority = new_authority(SITE_ID)
         broker = issue_broker(authority, "broker1", SITE_ID)
         write = self.guest.write
-        write("/etc/modprobe.d/dummy_hcd.conf", "options dummy_hcd num=2 is_high_speed=0\n")
+        write("/etc/modprobe.d/dummy_hcd.conf", "options dummy_hcd num=3 is_high_speed=0\n")
         write("/etc/entropy/ca.pem", authority.certificate_pem)
         write("/etc/entropy/broker/tls.pem", broker.certificate_pem)
         entries = []
@@ -100,7 +95,6 @@ class Site:
                 name=name,
                 endpoint=ENDPOINT,
                 uri=uri,
-                figures=FIGURES[name],
                 port=PORTS[name],
             )
             path = f"/etc/entropy/feeder.d/{name}.toml"
@@ -116,8 +110,9 @@ class Site:
         words = ["systemd-run", "--quiet", f"--unit={name}", f"/usr/local/bin/{name}"]
         self.guest.run([*words, CONTROLLERS[name], str(RATE_BYTES_PER_SECOND)])
 
-    def plug(self, name: str) -> None:
-        self._controller(name, CONTROLLERS[name])
+    def plug(self, name: str, controller: str | None = None) -> None:
+        """Into its own plug, or into another controller's."""
+        self._controller(name, controller or CONTROLLERS[name])
 
     def unplug(self, name: str) -> None:
         self._controller(name, "")

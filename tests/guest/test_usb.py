@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lab.guest.machine import Machine
-from tests.guest.site import Site
+from tests.guest.site import SPARE_CONTROLLER, Site
 
 pytestmark = pytest.mark.guest
 
@@ -54,13 +54,18 @@ def test_a_feeder_comes_up_when_its_device_does(site: Site) -> None:
     assert node == ["root", "entropy-feeder", "660"]
 
 
-def test_a_serial_generator_beside_it(site: Site) -> None:
-    site.guest.run(["systemctl", "enable", "entropy-feeder@truerng"])
+def test_a_feeder_without_its_device_waits_and_a_serial_one_comes(site: Site) -> None:
+    site.guest.run(["systemctl", "enable", "--now", "entropy-feeder@truerng"])
+    site.guest.until("it says so", lambda: "delivers nothing for now" in site.said("truerng"))
+    assert site.unit("truerng", "ActiveState") == "active"
+
     site.make_device("truerng")
     site.await_state("truerng", "delivering")
     site.await_more("truerng")
     site.await_more("alea")
     assert site.driver("truerng") == "cdc_acm"
+    port = site.guest.run(["stat", "--format=%U %G %a", "/dev/ttyACM0"]).stdout.split()
+    assert port == ["root", "entropy-feeder", "660"]
 
 
 @pytest.mark.parametrize("name", ["alea", "truerng"])
@@ -75,6 +80,20 @@ def test_unplugged_and_plugged_in_again(site: Site, name: str) -> None:
     site.await_more(name)
     assert site.unit(name, "MainPID") == pid
     assert site.feeder(name)["source"]["failures"] == 0
+
+
+def test_an_alea_that_returns_at_another_port_is_found(site: Site) -> None:
+    site.unplug("alea")
+    site.await_trouble("alea")
+    site.plug("alea", SPARE_CONTROLLER)
+    site.await_state("alea", "delivering")
+    site.await_more("alea")
+    assert site.driver("alea") == "", "nothing is where it was"
+
+    site.unplug("alea")
+    site.await_trouble("alea")
+    site.plug("alea")
+    site.await_state("alea", "delivering")
 
 
 def test_stuck_data_is_caught_and_goes_nowhere(site: Site) -> None:
