@@ -14,6 +14,8 @@ import asyncio
 import signal
 import time
 from collections import deque
+from collections.abc import Coroutine
+from typing import TypeVar
 
 from entropy import kernel, notify
 from entropy.config import FeederConfig
@@ -33,6 +35,7 @@ FAILURES_WITHIN_SECONDS = 3600
 _ALARMS_KEPT = 100
 _LOOK_SECONDS = 10.0
 _SILENT = "silent"
+T = TypeVar("T")
 _ASK = "check the device, then restart this feeder"
 FIPS_FAILURES_TO_SAY = 10  # in a row: then it is the source, and not chance
 
@@ -106,7 +109,7 @@ class Feeder:
         self.admin_address: tuple[str, int] | None = None
         self._trouble = ""  # why the source does not deliver, when that was said already
         self._fips_said = False
-        self._reading_since_seconds: float | None = None
+        self._waiting_since_seconds: float | None = None
         self._status_line = ""
 
     async def run(self) -> None:
@@ -141,24 +144,30 @@ class Feeder:
         try:
             while not self.retired:
                 try:
-                    self._opened(await reader.open())
+                    self._opened(await self._answer(reader.open()))
                     while not self.retired:
                         await self._wait_for_room()
-                        self._reading_since_seconds = asyncio.get_running_loop().time()
-                        samples = await reader.read(self._pace.gather_seconds)
-                        self._reading_since_seconds = None
+                        samples = await self._answer(reader.read(self._pace.gather_seconds))
                         self._take_in(samples)
                 except HealthFailure as failure:
                     self._not_delivering(str(failure), "the start-up test fails")
                 except (SourceError, ConfigError) as error:
                     self._not_delivering(str(error), str(error))
-                self._reading_since_seconds = None
-                await reader.close()
                 if not self.retired:
+                    await self._answer(reader.close())
                     await asyncio.sleep(spread(self._pace.source_retry_seconds))
+            reader.stop()
             await asyncio.Event().wait()  # a person is needed, and nothing else will do
         finally:
             reader.stop()
+
+    async def _answer(self, call: Coroutine[object, object, T]) -> T:
+        """Wait for the device, and let `_watch` see how long that takes."""
+        self._waiting_since_seconds = asyncio.get_running_loop().time()
+        try:
+            return await call
+        finally:
+            self._waiting_since_seconds = None
 
     def _opened(self, figures: Figures) -> None:
         """The device is there: start over, by the figures that it has now."""
@@ -305,13 +314,13 @@ class Feeder:
             notify.notify(f"STATUS={line}")
 
     async def _watch(self) -> None:
-        """Keep systemd's watchdog quiet, and say so when a read does not come back."""
+        """Keep systemd's watchdog quiet, and say so when the device does not answer."""
         watchdog_seconds = notify.watchdog_interval_seconds()
         interval_seconds = min(watchdog_seconds or _LOOK_SECONDS, _LOOK_SECONDS)
         while True:
             if watchdog_seconds is not None:
                 notify.notify("WATCHDOG=1")
-            since = self._reading_since_seconds
+            since = self._waiting_since_seconds
             if (
                 since is not None
                 and self.state != _SILENT
@@ -319,5 +328,5 @@ class Feeder:
             ):
                 self._set_state(_SILENT)
                 self._trouble = _SILENT
-                notify.log(f"{self._source.name} is silent: a read does not return", notify.WARNING)
+                notify.log(f"{self._source.name} is silent: it does not answer", notify.WARNING)
             await asyncio.sleep(interval_seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import urllib.request
 from functools import partial
 from typing import Any
@@ -426,6 +427,30 @@ def test_a_silent_source_is_mentioned(
 
     asyncio.run(scenario())
     assert len([line for line in said if "is silent" in line]) == 1
+
+
+def test_a_device_that_hangs_as_it_is_opened_is_silent_too(
+    site: Site, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeder_module, "_LOOK_SECONDS", 0.01)
+    answers = threading.Event()
+
+    class Hanging(Strings):
+        def open(self) -> None:
+            answers.wait(20)
+            super().open()
+
+    async def scenario() -> None:
+        source = Hanging()
+        pace = FAST._replace(silence_seconds=0.02)
+        async with running(site.config("127.0.0.1:1"), source, pace) as feeder:
+            await until(lambda: feeder.state == "silent")
+            answers.set()
+            source.give(START)
+            await until(lambda: feeder.state == "delivering")
+
+    asyncio.run(scenario())
+    assert "strings is silent: it does not answer" in said
 
 
 def test_a_refused_feeder_says_so_once_and_goes_on_trying(site: Site, said: list[str]) -> None:
