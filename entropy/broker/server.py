@@ -128,6 +128,8 @@ class Broker:
         self.service.watch_low_mark()  # it starts empty
         self._tasks = [asyncio.create_task(peer.run()) for peer in self.peers]
         self._tasks.append(asyncio.create_task(self._replace_ephemeral()))
+        for task in self._tasks:
+            task.add_done_callback(_tell_of_a_bug)
 
     async def stop(self) -> None:
         """Tell every session that this broker shuts down, and leave nothing behind."""
@@ -216,6 +218,14 @@ class Broker:
         while True:
             await asyncio.sleep(EPHEMERAL_SECONDS)
             self.ephemeral = Ephemeral.new(self.random(32))
+
+
+def _tell_of_a_bug(task: asyncio.Task[None]) -> None:
+    """A part that ended by itself would be missed by nobody: the broker goes on serving."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        what = "a bug ended a part of the broker: restart it"
+        task.get_loop().call_exception_handler({"message": what, "exception": error})
 
 
 def run(config: BrokerConfig) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from typing import Any
 
 import pytest
 
-from entropy.config import ReservoirConfig
+from entropy.broker.peer import PeerLink
+from entropy.config import PeerConfig, ReservoirConfig
 from entropy.wire.codes import DrawKind, RetryReason, Role
 from entropy.wire.frames import Retry
 from tests.broker.fleet import Fleet, a_block, balanced, draw, feed, until
@@ -130,4 +132,27 @@ def test_a_peer_that_comes_back_is_used_again(fleet: Fleet) -> None:
                 await until(lambda: two.peers[0].state == "idle")
                 assert "peer broker1: reached again" in fleet.lines
 
+    asyncio.run(story())
+
+
+def test_a_bug_in_a_part_is_told_and_the_broker_serves_on(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def bug(self: PeerLink) -> float:
+        raise KeyError("a bug")
+
+    async def story() -> None:
+        told: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, what: told.append(what))
+        fleet.credential("broker2", "peer")
+        vm1 = fleet.credential("vm1", "draw")
+        peers = (PeerConfig("broker1", "127.0.0.1:1", str(fleet.folder / "broker2.json")),)
+        async with fleet.broker("broker2", peers=peers) as broker:
+            await until(lambda: told)
+            assert [repr(what["exception"]) for what in told] == ["KeyError('a bug')"]
+            client = await fleet.connect(broker, vm1)
+            assert isinstance(await client.request(draw()), Retry)
+        assert len(told) == 1  # the other parts were cancelled, and that is no bug
+
+    monkeypatch.setattr(PeerLink, "_top_up", bug)
     asyncio.run(story())
