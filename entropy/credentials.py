@@ -205,7 +205,10 @@ def read_secret(path: str | os.PathLike[str]) -> bytes:
     """The bytes of a secret file, after the checks of check_secret_mode on the file opened."""
     name = os.fspath(path)
     with os.fdopen(_open_secret(name), "rb") as file:
-        data = file.read(_SECRET_LIMIT_BYTES + 1)
+        try:
+            data = file.read(_SECRET_LIMIT_BYTES + 1)
+        except OSError as error:  # a disk that fails, or a file server
+            raise CredentialError(f"cannot read {name}: {error.strerror}") from None
     if len(data) > _SECRET_LIMIT_BYTES:
         raise CredentialError(f"{name} is larger than {_SECRET_LIMIT_BYTES >> 20} MiB")
     return data

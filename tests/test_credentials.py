@@ -264,3 +264,9 @@ def test_a_file_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_fingerprint_is_as_ssh_prints_it() -> None:
     # printf '' | sha256sum, in base64 without its padding
     assert fingerprint(b"") == "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU"
+
+
+def test_a_file_that_cannot_be_read_to_its_end() -> None:
+    """This one is a file of mode 0600, and reading its beginning is EIO: as on a failing disk."""
+    with pytest.raises(CredentialError, match=r"^cannot read /proc/self/mem: Input"):
+        read_secret("/proc/self/mem")
