@@ -7,7 +7,8 @@ acl.json, on every broker:
     {"version": 1, "site_id": "lab", "generation": 7, "entries": [
       {"id": "vm1", "key_id": "...", "public_key": "<base64 of X>", "psk": "<base64 of p>",
        "permissions": ["draw"], and if it has limits of its own: "rate_bytes_per_second",
-       "burst_bytes", "credit_bits_per_second"}]}
+       "burst_bytes", "credit_bits_per_second", "not_after_unix", "expires_after_use_seconds",
+       "addresses": ["10.0.0.0/24"]}]}
 An id may have several entries while its key is being replaced, each with its own key id.
 """
 
@@ -50,7 +51,11 @@ class Credential(NamedTuple):
 
 
 class AclEntry(NamedTuple):
-    """What a broker knows of a credential: X and p (32 bytes each), never the secret."""
+    """What a broker knows of a credential: X and p (32 bytes each), never the secret.
+
+    It is good until not_after_unix (seconds since 1970), and for expires_after_use_seconds after
+    its first use. `addresses` are the networks that it is expected from, which is advice.
+    """
 
     id: str
     key_id: bytes
@@ -60,6 +65,9 @@ class AclEntry(NamedTuple):
     rate_bytes_per_second: int | None = None
     burst_bytes: int | None = None
     credit_bits_per_second: int | None = None
+    not_after_unix: int | None = None
+    expires_after_use_seconds: int | None = None
+    addresses: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"AclEntry({self.id!r}, key {self.key_id.hex()})"
@@ -116,7 +124,7 @@ def load_credential(path: str | os.PathLike[str]) -> Credential:
     return parse_credential(_text(read_secret(path), path), os.fspath(path))
 
 
-def acl_entry(credential: Credential, **limits: int | None) -> AclEntry:
+def acl_entry(credential: Credential, **limits: Any) -> AclEntry:
     """What the brokers are given of a credential."""
     keys = derive(credential.secret)
     return AclEntry(
@@ -128,6 +136,8 @@ _LIMITS = {  # each limit with the least that it may be
     "rate_bytes_per_second": 1,
     "burst_bytes": 1,
     "credit_bits_per_second": 0,
+    "not_after_unix": 1,
+    "expires_after_use_seconds": 1,
 }
 
 
@@ -144,6 +154,8 @@ def entry_as_json(entry: AclEntry) -> dict[str, Any]:
         value = getattr(entry, limit)
         if value is not None:
             fields[limit] = value
+    if entry.addresses:
+        fields["addresses"] = list(entry.addresses)
     return fields
 
 
@@ -169,17 +181,21 @@ def parse_acl(text: str, where: str) -> Acl:
 
 def _parse_entry(raw: object, where: str) -> AclEntry:
     fields = _Fields(raw, where)
-    fields.allow("id", "key_id", "public_key", "psk", "permissions", *_LIMITS)
+    fields.allow("id", "key_id", "public_key", "psk", "permissions", *_LIMITS, "addresses")
+    limits: dict[str, Any] = {
+        limit: fields.whole(limit, least, _U32_MAX)
+        for limit, least in _LIMITS.items()
+        if fields.has(limit)
+    }
+    if fields.has("addresses"):
+        limits["addresses"] = fields.networks("addresses")
     return AclEntry(
         fields.name("id", is_id),
         fields.key_id(),
         fields.key("public_key"),
         fields.key("psk"),
         fields.permissions(),
-        *(
-            fields.whole(limit, least, _U32_MAX) if fields.has(limit) else None
-            for limit, least in _LIMITS.items()
-        ),
+        **limits,
     )
 
 
@@ -309,6 +325,15 @@ class _Fields:
         if not values or len(set(values)) != len(values):
             raise self._error("'permissions' must name at least one, and each once")
         return frozenset(values)
+
+    def networks(self, key: str) -> tuple[str, ...]:
+        from ipaddress import ip_network  # only a broker's list has networks; clients stay small
+
+        values = self.value(key, list, "a list")
+        try:
+            return tuple(str(ip_network(str(value))) for value in values)
+        except ValueError:
+            raise self._error(f"{key!r} must be addresses or networks, as 10.0.0.0/24") from None
 
     def _error(self, what: str) -> CredentialError:
         return CredentialError(f"{self._where}: {what}")

@@ -7,6 +7,7 @@ draws      whose draw is next
 limits     token buckets
 ids        what is remembered of each id
 access     who may come in
+uses       when each key was first used
 peer       tops this reservoir up from another broker's
 control    the unix socket for the machine's operator
 status     the same facts as JSON and as metrics

@@ -2,6 +2,9 @@
 
     {"command": "status"}     -> {"ok": true, "status": {...}}
     {"command": "apply-acl"}  -> {"ok": true, "generation": 7}
+    {"command": "keys"}       -> {"ok": true, "broker_id": "broker1", "site_id": "lab",
+                                  "generation": 7, "keys": {"vm1": {"<key id>":
+                                  {"first_use_unix": 1769853600, "sessions": 0}, ...}}}
     anything else             -> {"ok": false, "error": "..."}
 
 Who may connect is what the file's mode says: the service's user and group.

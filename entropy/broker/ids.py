@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from ipaddress import ip_address, ip_network
 
 from entropy.broker.draws import WaitingDraw
 from entropy.broker.limits import TokenBucket
@@ -15,6 +16,7 @@ from entropy.credentials import AclEntry
 from entropy.reservoir import BLOCK_BITS
 
 _EARLIER_BOOTS = 8
+_OUTSIDE_ADDRESSES = 4
 
 
 class IdRecord:
@@ -36,9 +38,12 @@ class IdRecord:
         "last_credit_bits",
         "last_draw_unix",
         "last_feed_unix",
+        "last_key_id",
         "last_kind",
         "lost_bits",
         "next_seed_seconds",
+        "outside_addresses",
+        "outside_logins",
         "recalled_bits",
         "sessions",
     )
@@ -48,6 +53,10 @@ class IdRecord:
     ) -> None:
         self.id = name
         self.sessions = 0
+        self.last_key_id = b""
+        # Logins from where the access list does not expect it, and from where lately.
+        self.outside_logins = 0
+        self.outside_addresses: deque[str] = deque(maxlen=_OUTSIDE_ADDRESSES)
         # Draws
         self.bytes_bucket = TokenBucket(*rate_and_burst(entry, limits), now_seconds)
         self.drawing: WaitingDraw | None = None
@@ -74,6 +83,16 @@ class IdRecord:
         self.bytes_bucket.change(*rate_and_burst(entry, limits), now_seconds)
         self.credit_bucket.change(*credit_and_burst(entry, limits), now_seconds)
 
+    def note_address(self, entry: AclEntry, address: str) -> str | None:
+        """Remember where a login came from. Says what is odd about it, once for each address."""
+        if not entry.addresses or _is_in(address, entry.addresses):
+            return None
+        self.outside_logins += 1
+        if address in self.outside_addresses:
+            return None
+        self.outside_addresses.append(address)
+        return f"it came from {address}, which is none of its addresses"
+
     def note_boot(self, boot_id: bytes, counter: int) -> str | None:
         """Remember a login. Says what is wrong if a clone or an old snapshot seems to be in use."""
         if boot_id == self._boot_id:
@@ -88,6 +107,16 @@ class IdRecord:
             self._earlier_boot_ids.append(self._boot_id)
         self._boot_id, self._counter = boot_id, counter
         return "it came back with the boot id of an earlier boot" if earlier else None
+
+
+def _is_in(address: str, networks: Iterable[str]) -> bool:
+    """Whether an address is in one of the networks. An IPv4 address in IPv6's clothes is IPv4."""
+    try:
+        found = ip_address(address)
+    except ValueError:  # not over IP
+        return False
+    mapped = getattr(found, "ipv4_mapped", None)
+    return any((mapped or found) in ip_network(network) for network in networks)
 
 
 def rate_and_burst(entry: AclEntry, limits: LimitsConfig) -> tuple[int, int]:
@@ -127,6 +156,7 @@ class Ids:
             self._records[entry.id] = record
         else:
             record.change_limits(entry, self._limits, now_seconds)
+        record.last_key_id = entry.key_id
         return record
 
     def keep_only(self, names: Iterable[str]) -> None:

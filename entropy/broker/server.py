@@ -16,6 +16,7 @@ from entropy.broker.control import Control
 from entropy.broker.peer import PeerLink
 from entropy.broker.service import Service
 from entropy.broker.session import Session
+from entropy.broker.uses import FirstUses
 from entropy.config import BrokerConfig
 from entropy.notify import NOTICE, Log, log, notify, watchdog_interval_seconds
 from entropy.reservoir import Reservoir
@@ -88,6 +89,7 @@ class Broker:
             monotonic_seconds=time.monotonic,
             unix_seconds=time.time,
             log=self.log,
+            uses=FirstUses(config.state_dir, self.log),
         )
         try:
             context = server_context(config.certificate, config.key)
@@ -108,7 +110,11 @@ class Broker:
                     self.addresses += server.addresses
             self._control = Control(
                 config.control_socket,
-                {"status": lambda: {"status": self.status()}, "apply-acl": self._apply_acl},
+                {
+                    "status": lambda: {"status": self.status()},
+                    "keys": lambda: report.keys(self),
+                    "apply-acl": self._apply_acl,
+                },
             )
             await self._control.start()
             if config.admin.listen:

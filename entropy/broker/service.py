@@ -13,6 +13,7 @@ from typing import Callable, NamedTuple
 from entropy.broker.access import Access, Key
 from entropy.broker.draws import FairQueue, WaitingDraw
 from entropy.broker.ids import IdRecord, Ids, rate_and_burst
+from entropy.broker.uses import FirstUses
 from entropy.config import BrokerConfig
 from entropy.credentials import AclEntry
 from entropy.errors import Refused
@@ -76,7 +77,8 @@ class PendingDraw(WaitingDraw):
 class Service:
     """One broker's reservoir, queue and memory of ids.
 
-    monotonic_seconds and unix_seconds are clocks.
+    monotonic_seconds and unix_seconds are clocks; uses remembers when keys were first used, in
+    memory unless given.
     """
 
     def __init__(
@@ -88,10 +90,13 @@ class Service:
         monotonic_seconds: Callable[[], float],
         unix_seconds: Callable[[], float],
         log: Log,
+        uses: FirstUses | None = None,
     ) -> None:
         self.config = config
         self.reservoir = reservoir
         self.access = access
+        self.uses = FirstUses("") if uses is None else uses
+        self.uses.keep_only(access.acl.entries)
         self.queue = FairQueue()
         self.ids = Ids(config.limits)
         self.refusals: Counter[RefusedCode] = Counter()
@@ -99,6 +104,7 @@ class Service:
         self.alarms: deque[Alarm] = deque(maxlen=_ALARMS)
         self.n_alarms = 0
         self.uncredited_replies = 0
+        self._expired_keys: set[Key] = set()  # that were alarmed about
         self.fell_low: Callable[[], None] = lambda: None  # the reservoir went below its low mark
         self._monotonic_seconds = monotonic_seconds
         self._unix_seconds = unix_seconds
@@ -107,14 +113,28 @@ class Service:
 
     # Logins
 
-    def login(self, auth: Auth) -> SessionFacts:
+    def admits(self, key: Key) -> bool:
+        """Whether a key whose proof was right is in force; an alarm if its time is over."""
+        if self._in_force(key) is not None:
+            return True
+        if self.access.entry(key) is not None and key not in self._expired_keys:
+            self._expired_keys.add(key)
+            self._alarm(f"{key[0]}: its credential has expired and is still in use")
+        return False
+
+    def login(self, auth: Auth, address: str = "") -> SessionFacts:
         """Open a session for a credential whose proof was right. Refused if the role is not its."""
         key = (auth.id, auth.key_id)
         entry = self._permitted(key, _ROLE_PERMISSIONS[auth.role])
+        bootstrap = entry.expires_after_use_seconds is not None
+        self.uses.note(key, self._unix_seconds(), durably=bootstrap)
         record = self.ids.login(entry, self._monotonic_seconds())
         trouble = record.note_boot(auth.boot_id, auth.counter)
         if trouble is not None:
             self._alarm(f"{auth.id}: {trouble}: is it a clone, or restored from a snapshot?")
+        trouble = record.note_address(entry, address)
+        if trouble is not None:
+            self._alarm(f"{auth.id}: {trouble}: was its credential copied?")
         self._n_sessions += 1
         record.sessions += 1
         # What the other side said is in it, so that even a broker that was itself restored from
@@ -146,6 +166,8 @@ class Service:
         """Read the access list anew. Returns the keys whose sessions must end."""
         gone = self.access.reload()
         self.ids.keep_only(name for name, _ in self.access.acl.entries)
+        self.uses.keep_only(self.access.acl.entries)
+        self._expired_keys.clear()
         now = self._monotonic_seconds()
         for entry in self.access.acl.entries.values():
             record = self.ids.find(entry.id)
@@ -154,12 +176,23 @@ class Service:
         return gone
 
     def _permitted(self, key: Key, permission: str) -> AclEntry:
-        entry = self.access.entry(key)
-        if entry is None:  # revoked while its session was open
+        entry = self._in_force(key)
+        if entry is None:  # revoked, or expired, while its session was open
             raise Refused(RefusedCode.AUTHENTICATION)
         if permission not in entry.permissions:
             raise Refused(RefusedCode.PERMISSION)
         return entry
+
+    def _in_force(self, key: Key) -> AclEntry | None:
+        """The entry of a key, unless its time is over."""
+        entry = self.access.entry(key)
+        if entry is None:
+            return None
+        ends = [] if entry.not_after_unix is None else [entry.not_after_unix]
+        first_use_unix = self.uses.unix(key)
+        if entry.expires_after_use_seconds is not None and first_use_unix is not None:
+            ends.append(first_use_unix + entry.expires_after_use_seconds)
+        return entry if not ends or self._unix_seconds() < min(ends) else None
 
     def _alarm(self, text: str) -> None:
         self.n_alarms += 1

@@ -117,7 +117,8 @@ class Session:
             key = (auth.id, auth.key_id)
             trouble = f"claimed to be {auth.id} and did not prove it"
             self._wire.authenticate(*self._host.access.proof_keys(key))
-            if self._host.access.entry(key) is None:
+            trouble = f"used a key of {auth.id} that is not in force"
+            if not self._service.admits(key):
                 raise Refused(RefusedCode.AUTHENTICATION)
         except (WireError, Refused, TimeoutError) as error:
             if auth is None and isinstance(error, WireError):
@@ -128,7 +129,7 @@ class Session:
             await self._goodbye(RefusedCode.AUTHENTICATION)
             return False
         try:
-            self._facts = self._service.login(auth)
+            self._facts = self._service.login(auth, self._stream.peer_address)
             if self._facts.record.sessions > MAX_SESSIONS_OF_ONE_ID:
                 raise Refused(RefusedCode.LIMIT)
             welcome = self._service.welcome(self._facts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import entropy
@@ -9,6 +10,7 @@ from entropy.admin import Metric
 from entropy.wire.codes import RefusedCode, RetryReason
 
 if TYPE_CHECKING:
+    from entropy.broker.ids import IdRecord
     from entropy.broker.server import Broker
 
 
@@ -55,6 +57,7 @@ def status(broker: Broker) -> dict[str, Any]:
                 "last_draw_unix": _whole(record.last_draw_unix),
                 "last_credit_bits": record.last_credit_bits,
                 "last_kind": record.last_kind,
+                **_login(record),
             }
             for name in _ids_with(broker, "draw")
             if (record := service.ids.find(name)) is not None
@@ -63,6 +66,28 @@ def status(broker: Broker) -> dict[str, Any]:
         "waiting_draws": len(service.queue),
         "refusals": {code.name.lower(): service.refusals[code] for code in RefusedCode},
         "alarms": [{"unix": int(alarm.unix), "text": alarm.text} for alarm in service.alarms],
+    }
+
+
+def keys(broker: Broker) -> dict[str, Any]:
+    """What the controller must know to end keys: of ids with two of them, and of bootstrap keys.
+
+    For each such key its first use here, and how many sessions are open with it.
+    """
+    acl, uses = broker.access.acl, broker.service.uses
+    n_keys = Counter(name for name, _ in acl.entries)
+    n_sessions = Counter(session.key for session in broker.sessions)
+    found: dict[str, dict[str, Any]] = {}
+    for key, entry in acl.entries.items():
+        name, key_id = key
+        if n_keys[name] > 1 or entry.expires_after_use_seconds is not None:
+            use = {"first_use_unix": uses.unix(key), "sessions": n_sessions[key]}
+            found.setdefault(name, {})[key_id.hex()] = use
+    return {
+        "broker_id": broker.broker_id,
+        "site_id": acl.site_id,
+        "generation": acl.generation,
+        "keys": found,
     }
 
 
@@ -81,7 +106,7 @@ def metrics(broker: Broker) -> list[Metric]:
         _one("acl_generation", "gauge", "Of the access list in force.", _generation(broker)),
         _one("sessions", "gauge", "Open connections.", len(broker.sessions)),
         _one("waiting_draws", "gauge", "Draws that wait for blocks.", len(service.queue)),
-        _one("alarms_total", "counter", "Signs of clones.", service.n_alarms),
+        _one("alarms_total", "counter", "Signs of clones and of copied keys.", service.n_alarms),
         _one(
             "uncredited_replies_total",
             "counter",
@@ -158,6 +183,15 @@ def _feeder(broker: Broker, name: str) -> dict[str, Any]:
         "lost_bits": record.lost_bits if record else 0,
         "recalled_bits": record.recalled_bits if record else 0,
         "last_feed_unix": _whole(record.last_feed_unix) if record else None,
+        **_login(record),
+    }
+
+
+def _login(record: IdRecord | None) -> dict[str, Any]:
+    """The key that it used last, and how often it came from where it was not expected."""
+    return {
+        "key_id": record.last_key_id.hex() if record else None,
+        "outside_logins": record.outside_logins if record else 0,
     }
 
 

@@ -74,6 +74,7 @@ class Desk:
         *,
         boot_id: bytes = bytes(16),
         counter: int | None = None,
+        address: str = "",
         **limits: Any,
     ) -> SessionFacts:
         """Admit an id, if it is not known, and open a session of it."""
@@ -83,7 +84,7 @@ class Desk:
         counter = self._n_logins if counter is None else counter
         role = ROLES[permission]
         auth = Auth(role, name, KEY_ID, boot_id, counter, bytes(32), bytes(32))
-        return self.service.login(auth)
+        return self.service.login(auth, address)
 
 
 def config(**changes: Any) -> BrokerConfig:

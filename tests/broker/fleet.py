@@ -52,7 +52,8 @@ class Fleet:
         self.folder = folder
         self.authority = authority
         self.credentials: dict[str, Credential] = {}
-        self.limits: dict[str, dict[str, int]] = {}
+        self.second_keys: list[Credential] = []
+        self.limits: dict[str, dict[str, Any]] = {}
         self.generation = 0
         self.lines: list[str] = []  # what the brokers said
         self.priorities: dict[str, int] = {}  # of each line
@@ -64,13 +65,20 @@ class Fleet:
         self.lines.append(text)
         self.priorities[text] = priority
 
-    def credential(self, name: str, *permissions: str, **limits: int) -> Credential:
+    def credential(self, name: str, *permissions: str, **limits: Any) -> Credential:
         made = new_credential(name, "lab", list(permissions))
         self.credentials[name] = made
         self.limits[name] = limits
         self.secret(f"{name}.json", dump_credential(made).encode())
         self.publish()
         return made
+
+    def second_key(self, name: str) -> Credential:
+        """Another key for an id, valid beside the first."""
+        permissions = self.credentials[name].permissions
+        self.second_keys.append(new_credential(name, "lab", permissions))
+        self.publish()
+        return self.second_keys[-1]
 
     def revoke(self, name: str) -> None:
         del self.credentials[name]
@@ -79,8 +87,8 @@ class Fleet:
     def publish(self) -> None:
         self.generation += 1
         entries = [
-            entry_as_json(acl_entry(credential, **self.limits[name]))
-            for name, credential in self.credentials.items()
+            entry_as_json(acl_entry(credential, **self.limits[credential.id]))
+            for credential in (*self.credentials.values(), *self.second_keys)
         ]
         acl = {"version": 1, "site_id": "lab", "generation": self.generation, "entries": entries}
         self.secret("acl.json", json.dumps(acl).encode())
@@ -108,6 +116,7 @@ class Fleet:
             reservoir=ReservoirConfig(64, 8, 16),
             limits=LimitsConfig(max_wait_seconds=10),
             admin=AdminConfig(""),
+            state_dir=str(self.folder),
         )
         return dataclasses.replace(config, **changes)
 

@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import stat
+import time
 from typing import Any
 
 import pytest
@@ -80,6 +81,8 @@ def test_status(fleet: Fleet) -> None:
                     "fed_bits": 1536,
                     "lost_bits": 0,
                     "recalled_bits": 0,
+                    "key_id": rng1.key_id.hex(),
+                    "outside_logins": 0,
                 },
                 {  # never seen
                     "id": "rng2",
@@ -88,6 +91,8 @@ def test_status(fleet: Fleet) -> None:
                     "lost_bits": 0,
                     "recalled_bits": 0,
                     "last_feed_unix": None,
+                    "key_id": None,
+                    "outside_logins": 0,
                 },
             ],
             "peers": [],
@@ -100,6 +105,8 @@ def test_status(fleet: Fleet) -> None:
                     "delivered_bits": 256,
                     "last_credit_bits": 256,
                     "last_kind": "topup",
+                    "key_id": vm1.key_id.hex(),
+                    "outside_logins": 0,
                 }
             ],
             "sessions": 2,
@@ -138,6 +145,38 @@ def test_apply_acl(fleet: Fleet) -> None:
     asyncio.run(story())
 
 
+def test_keys(fleet: Fleet) -> None:
+    """What the controller must know to end keys, and nothing of those that stay."""
+
+    async def story() -> None:
+        old, fresh = fleet.credential("vm1", "draw"), fleet.second_key("vm1")
+        handed_out = fleet.credential("vm2", "draw", expires_after_use_seconds=60)
+        fleet.credential("vm3", "draw")
+        async with fleet.broker() as broker:
+            answer = await command(broker, "keys")
+            assert {name: answer.pop(name) for name in ("ok", "broker_id", "site_id")} == {
+                "ok": True,
+                "broker_id": "broker1",
+                "site_id": "lab",
+            }
+            never = {"first_use_unix": None, "sessions": 0}
+            assert answer == {
+                "generation": fleet.generation,
+                "keys": {
+                    "vm1": {old.key_id.hex(): never, fresh.key_id.hex(): never},
+                    "vm2": {handed_out.key_id.hex(): never},
+                },
+            }
+            await fleet.connect(broker, fresh)
+            uses = (await command(broker, "keys"))["keys"]["vm1"]
+            assert uses[old.key_id.hex()] == never
+            assert uses[fresh.key_id.hex()]["sessions"] == 1
+            assert abs(uses[fresh.key_id.hex()]["first_use_unix"] - time.time()) < 60
+            assert broker.status()["clients"][0]["key_id"] == fresh.key_id.hex()
+
+    asyncio.run(story())
+
+
 @pytest.mark.parametrize(
     "line", [b'{"command": "drain"}', b"{}", b"[]", b"null", b"status", b"", b"\xff", b"[" * 9999]
 )
@@ -145,7 +184,8 @@ def test_unknown_commands(fleet: Fleet, line: bytes) -> None:
     async def story() -> None:
         async with fleet.broker() as broker:
             first, second = await ask(broker, line, b'{"command": "status"}')
-            assert first == {"ok": False, "error": "unknown command; known are: apply-acl, status"}
+            known = "apply-acl, keys, status"
+            assert first == {"ok": False, "error": f"unknown command; known are: {known}"}
             assert second["ok"] is True
 
     asyncio.run(story())
