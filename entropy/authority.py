@@ -96,6 +96,20 @@ def certificate_names(certificate_pem: bytes) -> list[str]:
     return list(names.get_values_for_type(x509.DNSName))
 
 
+def issued_by(certificate_pem: bytes, authority_pem: bytes) -> bool:
+    """Whether a certificate names this authority's key as the one that signed it."""
+    try:
+        named = _certificate(certificate_pem).extensions.get_extension_for_class(
+            x509.AuthorityKeyIdentifier
+        )
+        own = _certificate(authority_pem).extensions.get_extension_for_class(
+            x509.SubjectKeyIdentifier
+        )
+    except x509.ExtensionNotFound:
+        return False
+    return named.value.key_identifier == own.value.digest
+
+
 def certificate_fingerprint(certificate_pem: bytes) -> str:
     """SHA-256 of the DER form, as `openssl x509 -fingerprint -sha256` shows it (AB:CD:...)."""
     return _certificate(certificate_pem).fingerprint(SHA256()).hex(":").upper()

@@ -9,7 +9,8 @@ description:
   - Writes the whole list in one step, and asks the broker, if it runs, to take it. The broker is
     not restarted; it answers with the generation that is in force.
   - The list holds public keys and pre-shared keys, never the secret of a VM.
-  - A list that is older than what the broker already has is refused.
+  - A list that is older than what the broker already has is refused, and so is one in which an
+    id is missing that was not revoked. O(entries) says who was.
 options:
   path:
     description: Where the broker reads its list.
@@ -25,8 +26,8 @@ options:
     required: true
   entries:
     description:
-      - All credentials that are valid, as the lookup P(entropy_acl_entries#lookup) gives them, a
-        JSON text. It holds pre-shared keys.
+      - All credentials that are valid, and the ids that were revoked, as the lookup
+        P(entropy_acl_entries#lookup) gives them, a JSON text. It holds pre-shared keys.
       - One text and not a list, because Ansible would look for each of its secrets in everything
         that it logs and returns, which takes half a minute with 10,000 entries.
     type: str
@@ -54,6 +55,11 @@ options:
     description: How long the broker may take to answer.
     type: int
     default: 10
+  max_shrink:
+    description: How many ids may be missing in the new list that stand in O(path) and were not
+      revoked. None, unless a ledger had to be restored from an old backup.
+    type: int
+    default: 0
 attributes:
   check_mode:
     description: Asks the broker what it holds and changes nothing. A host without the package,
@@ -117,6 +123,7 @@ from ansible.module_utils.entropy_acl_document import (  # noqa: E402
     parse,
     parse_entries,
     shown,
+    vanished,
 )
 from ansible.module_utils.entropy_control import (  # noqa: E402
     ControlProblem,
@@ -143,11 +150,12 @@ ARGUMENTS = {
     "mode": {"type": "raw", "default": "0640"},
     "control_socket": {"type": "path", "default": "/run/entropy-broker/control.sock"},
     "timeout_seconds": {"type": "int", "default": 10},
+    "max_shrink": {"type": "int", "default": 0},
 }
 
 
 class Stale(Exception):
-    """What was asked for is older than what is there, or of another fleet."""
+    """What was asked for is older than what is there, lacks something, or is of another fleet."""
 
 
 def refuse_if_stale(wanted: AclDocument, installed: AclDocument | None, path: str) -> None:
@@ -167,6 +175,17 @@ def refuse_if_stale(wanted: AclDocument, installed: AclDocument | None, path: st
             f"{path} has the same generation {wanted.generation} with other entries: it was edited "
             "by hand, or the state directory on the controller is an old copy. Restore the newest "
             f"copy of the state directory; if it is the newest, delete {path} and run again"
+        )
+
+
+def refuse_if_smaller(missing: list[str], max_shrink: int, path: str) -> None:
+    """Raise Stale when more ids vanish than may."""
+    if len(missing) > max_shrink:
+        some = ", ".join(missing[:10]) + (" and more" if len(missing) > 10 else "")
+        raise Stale(
+            f"{path} would lose {len(missing)} ids that the ledger does not call revoked ({some}): "
+            "the ledger was damaged or is another one. Restore the newest copy of the state "
+            f"directory. If they are to go, say so with max_shrink={len(missing)}"
         )
 
 
@@ -228,14 +247,17 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         arguments["group"],
         parse_secret_mode(arguments["mode"]),
     )
-    entries = parse_entries(arguments["entries"])
-    acl = document(arguments["site_id"], arguments["generation"], entries)
+    handed = parse_entries(arguments["entries"])
+    acl = document(arguments["site_id"], arguments["generation"], handed.entries)
     content = dump(acl).encode()
     difference = examine(file, content)
     installed = None if difference.found.content is None else parse(difference.found.content)
     if difference.found.content is not None and installed is None:
         module.warn(f"{file.path} was not a list of credentials; it is replaced")
     refuse_if_stale(acl, installed, file.path)
+    if installed is not None:
+        missing = vanished(installed, acl, handed.revoked)
+        refuse_if_smaller(missing, arguments["max_shrink"], file.path)
     control_socket, timeout_seconds = arguments["control_socket"], arguments["timeout_seconds"]
     confirmed = running_generation(control_socket, timeout_seconds)
     outdated = False

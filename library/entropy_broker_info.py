@@ -7,7 +7,8 @@ module: entropy_broker_info
 short_description: Ask the broker on this host how it is
 description:
   - Reads the status of the broker from its control socket. Never changes anything and never fails
-    because a broker is down; RV(running) says it.
+    because a broker is down; RV(running) says it. With O(report) it fails when a broker runs and
+    does not answer, since what it holds must not be guessed.
 options:
   control_socket:
     description: The control socket of the broker.
@@ -17,6 +18,15 @@ options:
     description: A virtual address. If given, RV(holds_vip) says whether this host holds it now. A
       prefix length, as in V(10.0.0.5/24), is ignored.
     type: str
+  report:
+    description: Whether RV(report) is wanted, which M(entropy_credential) takes.
+    type: bool
+    default: false
+  acl_path:
+    description: Where the broker reads its list. Of a broker that does not run RV(report) is made
+      from it.
+    type: path
+    default: /etc/entropy/broker/acl.json
   timeout_seconds:
     description: How long the broker may take to answer.
     type: int
@@ -42,6 +52,11 @@ EXAMPLES = r"""
   until: broker.running and broker.status.ready
   retries: 30
   delay: 1
+
+- name: Ask what it knows of credentials
+  entropy_broker_info:
+    report: true
+  register: look
 """
 
 RETURN = r"""
@@ -62,6 +77,22 @@ status:
     broker_id: broker1
     ready: true
     acl_generation: 7
+report:
+  description: >-
+    What the broker holds and has seen of the credentials, without a secret: its name, the site and
+    the generation of its list. For ids with two keys, and for bootstrap keys, it says when each
+    was first used and how many sessions are open with it. An empty dictionary when the broker does
+    not run and O(acl_path) is no list.
+  returned: when O(report)
+  type: dict
+  sample:
+    broker_id: broker1
+    site_id: lab
+    generation: 7
+    keys:
+      vm1:
+        0b1f6a2c9d3e4f50: {first_use_unix: 1769853600, sessions: 0}
+        5f0c3a9e1d2b7c64: {first_use_unix: null, sessions: 0}
 holds_vip:
   description: Whether this host holds O(vip). Null if none was given or C(ip) is missing.
   returned: always
@@ -73,13 +104,23 @@ import json  # noqa: E402
 from typing import Any  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.entropy_control import ControlProblem, NotRunning, ask  # noqa: E402
+from ansible.module_utils.entropy_acl_document import parse  # noqa: E402
+from ansible.module_utils.entropy_control import (  # noqa: E402
+    ControlProblem,
+    ControlRefused,
+    NotRunning,
+    ask,
+)
+from ansible.module_utils.entropy_files import FileProblem, read  # noqa: E402
 
 ARGUMENTS = {
     "control_socket": {"type": "path", "default": "/run/entropy-broker/control.sock"},
     "vip": {"type": "str"},
+    "report": {"type": "bool", "default": False},
+    "acl_path": {"type": "path", "default": "/etc/entropy/broker/acl.json"},
     "timeout_seconds": {"type": "int", "default": 10},
 }
+REPORTED = ("broker_id", "site_id", "generation", "keys")
 
 
 def broker_status(control_socket: str, timeout_seconds: int) -> tuple[dict[str, Any], str]:
@@ -91,6 +132,33 @@ def broker_status(control_socket: str, timeout_seconds: int) -> tuple[dict[str, 
     if not isinstance(status, dict) or not status:
         return {}, f"the broker on {control_socket} answered without a status"
     return status, ""
+
+
+def broker_report(control_socket: str, acl_path: str, timeout_seconds: int) -> dict[str, Any]:
+    """What a broker knows of credentials; of one that does not run, what its list says.
+
+    Raises ControlProblem when a broker runs and does not say it, FileProblem.
+    """
+    try:
+        answer = ask(control_socket, "keys", timeout_seconds)
+        if set(REPORTED) - set(answer):
+            raise ControlProblem(f"the broker on {control_socket} left something out of its report")
+        return {name: answer[name] for name in REPORTED}
+    except NotRunning:
+        pass
+    except ControlRefused:  # a release that does not know the command: it knows the generation
+        status = ask(control_socket, "status", timeout_seconds)["status"]
+        return {
+            "broker_id": status["broker_id"],
+            "site_id": status["site_id"],
+            "generation": status["acl_generation"],
+            "keys": {},
+        }
+    content = read(acl_path).content
+    acl = None if content is None else parse(content)
+    if acl is None:
+        return {}
+    return {"broker_id": "", "site_id": acl.site_id, "generation": acl.generation, "keys": {}}
 
 
 def holds(addresses_json: str, vip: str) -> bool:
@@ -123,13 +191,17 @@ def main() -> None:
     status, problem = broker_status(
         module.params["control_socket"], module.params["timeout_seconds"]
     )
-    module.exit_json(
-        changed=False,
-        running=not problem,
-        problem=problem,
-        status=status,
-        holds_vip=holds_vip,
-    )
+    result = {"running": not problem, "problem": problem, "status": status}
+    if module.params["report"]:
+        try:
+            result["report"] = broker_report(
+                module.params["control_socket"],
+                module.params["acl_path"],
+                module.params["timeout_seconds"],
+            )
+        except (ControlProblem, FileProblem) as trouble:
+            module.fail_json(msg=str(trouble))
+    module.exit_json(changed=False, holds_vip=holds_vip, **result)
 
 
 if __name__ == "__main__":

@@ -85,6 +85,11 @@ key_id:
   returned: always
   type: str
   sample: 0b1f6a2c9d3e4f50
+before_key_id:
+  description: The id of the key that was there before. Null if there was no credential.
+  returned: always
+  type: str
+  sample: 5f0c3a9e1d2b7c64
 """
 
 import json  # noqa: E402
@@ -155,6 +160,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         "path": path,
         "id": new.id,
         "key_id": new.key_id,
+        "before_key_id": label(difference.found.content or b"").key_id,
         "diff": {
             "before_header": path,
             "after_header": path,

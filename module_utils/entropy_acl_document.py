@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 VERSION = 1
 PERMISSIONS = ("draw", "feed", "peer")
 LIMITS = ("rate_bytes_per_second", "burst_bytes", "credit_bits_per_second")
+NUMBERS = (*LIMITS, "not_after_unix", "expires_after_use_seconds")
 
 
 class AclDocument(NamedTuple):
@@ -34,23 +35,36 @@ def document(site_id: str, generation: int, entries: Sequence[Mapping[str, Any]]
     return AclDocument(site_id, generation, ordered)
 
 
-def dump_entries(entries: Sequence[Mapping[str, Any]]) -> str:
-    """Entries as the text that is handed from the controller to a broker's host."""
-    return json.dumps(entries)
+class Handed(NamedTuple):
+    """What is handed from the controller to a broker's host: who is valid, and who was revoked."""
+
+    entries: Sequence[Mapping[str, Any]]
+    revoked: Sequence[str]
 
 
-def parse_entries(text: str) -> list[dict[str, Any]]:
+def dump_entries(handed: Handed) -> str:
+    """The text of it."""
+    return json.dumps(handed._asdict())
+
+
+def parse_entries(text: str) -> Handed:
     """Read what dump_entries wrote. ValueError, without a word of the text, when it is not that."""
     try:
         data = json.loads(text)
-        if isinstance(data, list):
-            return [_entry(entry) for entry in data]
+        entries = [_entry(entry) for entry in data["entries"]]
+        return Handed(entries, [str(name) for name in data["revoked"]])
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
     raise ValueError(
-        "entries: this is not what the lookup entropy_acl_entries gives, a JSON list of entries "
-        "with id, key_id, public_key, psk and permissions"
+        "entries: this is not what the lookup entropy_acl_entries gives, a JSON text with entries "
+        "of id, key_id, public_key, psk and permissions, and the ids that were revoked"
     )
+
+
+def vanished(before: AclDocument, after: AclDocument, revoked: Sequence[str]) -> list[str]:
+    """The ids that leave the list although nobody revoked them."""
+    kept = {entry["id"] for entry in after.entries} | set(revoked)
+    return sorted({entry["id"] for entry in before.entries} - kept)
 
 
 def dump(acl: AclDocument) -> str:
@@ -80,7 +94,9 @@ def shown(acl: AclDocument | None) -> str:
         return ""
     lines = [f"site_id: {acl.site_id}", f"generation: {acl.generation}"]
     for entry in acl.entries:
-        limits = "".join(f", {name}: {entry[name]}" for name in LIMITS if name in entry)
+        limits = "".join(f", {name}: {entry[name]}" for name in NUMBERS if name in entry)
+        if "addresses" in entry:
+            limits += f", addresses: {' '.join(entry['addresses'])}"
         permissions = ", ".join(entry["permissions"])
         lines.append(f"{entry['id']}: key_id: {entry['key_id']}, [{permissions}]{limits}")
     return "\n".join(lines) + "\n"
@@ -90,7 +106,11 @@ def _entry(entry: Mapping[str, Any]) -> dict[str, Any]:
     known = {name: str(entry[name]) for name in ("id", "key_id", "public_key", "psk")}
     given = set(entry["permissions"])
     permissions = [name for name in PERMISSIONS if name in given]
-    limits = {name: int(entry[name]) for name in LIMITS if entry.get(name) is not None}
+    limits: dict[str, Any] = {
+        name: int(entry[name]) for name in NUMBERS if entry.get(name) is not None
+    }
+    if entry.get("addresses"):
+        limits["addresses"] = [str(address) for address in entry["addresses"]]
     return {**known, "permissions": permissions, **limits}
 
 

@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from entropy.credentials import AclEntry, Credential, acl_entry, fingerprint, parse_acl
 from entropy.errors import CredentialError
+from module_utils.entropy_keys import not_after
 from module_utils.entropy_ledger import Key, Ledger, LedgerCredential
 from module_utils.entropy_store import ACL, Store
+from module_utils.entropy_times import unix_of
 
 Known = Mapping[tuple[str, bytes], AclEntry]
+NamedKey = tuple[str, Key]  # an id and one of its keys
 
 
 def acl_entries(
     store: Store,
     ledger: Ledger,
     known: Known,
-    read: Callable[[list[str]], list[Credential]],
+    read: Callable[[Sequence[NamedKey]], list[Credential]],
 ) -> list[AclEntry]:
-    """One entry for each active key, by id, with the permissions and limits of the ledger.
+    """One entry for each valid key, by id, with the terms of the ledger.
 
     The keys come from `known`, or from the store's own list, when they match the ledger's
-    fingerprint; `read` gives the credentials of the ids that are left. CredentialError if they
+    fingerprint; `read` gives the credentials of the keys that are left. CredentialError if they
     are others than the ledger names.
     """
     known = {**_listed(store), **known}
     keys = [
         (name, key)
         for name in sorted(ledger.credentials)
-        for key in ledger.credentials[name].active_keys()
+        for key in ledger.credentials[name].valid_keys()
     ]
-    unknown = {name for name, key in keys if not _matches(_of(known, name, key), key)}
+    unknown = [(name, key) for name, key in keys if not _matches(_of(known, name, key), key)]
     if unknown:
-        known |= {(c.id, c.key_id): acl_entry(c) for c in read(sorted(unknown))}
+        known |= {(c.id, c.key_id): acl_entry(c) for c in read(unknown)}
     entries = []
     for name, key in keys:
         entry = _of(known, name, key)
@@ -41,8 +44,22 @@ def acl_entries(
                 f"the secret of {name} is not of the key {key.fingerprint} that the ledger names: "
                 "restore the secrets and the ledger from the same backup"
             )
-        entries.append(_as_recorded(entry, ledger.credentials[name]))
+        entries.append(as_recorded(entry, ledger.credentials[name], key))
     return entries
+
+
+def as_recorded(entry: AclEntry, recorded: LedgerCredential, key: Key) -> AclEntry:
+    """An entry with what the ledger says of its id and of its key."""
+    terms, end = recorded.terms, not_after(recorded, key)
+    return entry._replace(
+        permissions=frozenset(terms.permissions),
+        rate_bytes_per_second=terms.limits.get("rate_bytes_per_second"),
+        burst_bytes=terms.limits.get("burst_bytes"),
+        credit_bits_per_second=terms.limits.get("credit_bits_per_second"),
+        addresses=terms.addresses,
+        not_after_unix=unix_of(end) if end else None,
+        expires_after_use_seconds=key.bootstrap_seconds or None,
+    )
 
 
 def _of(known: Known, name: str, key: Key) -> AclEntry | None:
@@ -51,15 +68,6 @@ def _of(known: Known, name: str, key: Key) -> AclEntry | None:
 
 def _matches(entry: AclEntry | None, key: Key) -> bool:
     return entry is not None and fingerprint(entry.public_key) == key.fingerprint
-
-
-def _as_recorded(entry: AclEntry, recorded: LedgerCredential) -> AclEntry:
-    return entry._replace(
-        permissions=frozenset(recorded.permissions),
-        rate_bytes_per_second=recorded.limits.get("rate_bytes_per_second"),
-        burst_bytes=recorded.limits.get("burst_bytes"),
-        credit_bits_per_second=recorded.limits.get("credit_bits_per_second"),
-    )
 
 
 def _listed(store: Store) -> Known:

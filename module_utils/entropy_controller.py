@@ -14,6 +14,8 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 
+STATES = ("present", "rotated", "revoked", "authority_rolled")  # of entropy_credential
+
 
 def issue(loader: Any, arguments: Mapping[str, Any], *, check: bool) -> dict[str, Any]:
     """Do what a task of entropy_credential asks for; what it returns, with the diff."""
@@ -23,16 +25,28 @@ def issue(loader: Any, arguments: Mapping[str, Any], *, check: bool) -> dict[str
         from module_utils.entropy_store import Store
         from module_utils.entropy_vault import AnsibleVault
 
-        request = parse_request(
-            arguments["site_id"],
-            arguments["credentials"],
-            arguments["brokers"],
-            arguments["bootstrap"],
-        )
+        request = parse_request(arguments)
         store = Store(str(arguments["state_dir"]), AnsibleVault.of_run(loader))
         now = datetime.datetime.now(datetime.timezone.utc)
-        outcome = ensure(store, request, now=now, check=check)
-        return outcome.as_result(request.brokers)
+        return ensure(store, request, now=now, check=check).as_result()
+
+
+def back_up(loader: Any, arguments: Mapping[str, Any], *, check: bool) -> dict[str, Any]:
+    """Do what a task of entropy_backup asks for; what it returns."""
+    with _told_plainly():
+        from module_utils.entropy_backup_file import restore, save
+        from module_utils.entropy_reports import parse_reports
+        from module_utils.entropy_store import Store
+        from module_utils.entropy_vault import AnsibleVault
+
+        store = Store(str(arguments["state_dir"]), AnsibleVault.of_run(loader))
+        path, site_id = str(arguments["path"]), str(arguments["site_id"])
+        if arguments["state"] == "saved":
+            return save(store, path, site_id, check=check).as_result()
+        reports = parse_reports(arguments["reports"])
+        supersede = bool(arguments["supersede"])
+        moved = restore(store, path, site_id, reports, supersede=supersede, check=check)
+        return moved.as_result()
 
 
 def read_secrets(loader: Any, state_dir: str, terms: Sequence[str], *, check: bool) -> list[str]:
@@ -51,13 +65,13 @@ def broker_entries(
 ) -> str:
     """The entries that the lookup entropy_acl_entries gives, as one text."""
     with _told_plainly():
-        from module_utils.entropy_acl_document import dump_entries
+        from module_utils.entropy_acl_document import Handed, dump_entries
         from module_utils.entropy_secrets import entries_for_brokers
         from module_utils.entropy_store import Store
         from module_utils.entropy_vault import AnsibleVault
 
         store = Store(str(state_dir), AnsibleVault.of_run(loader))
-        return dump_entries(entries_for_brokers(store, read_texts, check=check))
+        return dump_entries(Handed(*entries_for_brokers(store, read_texts, check=check)))
 
 
 @contextlib.contextmanager

@@ -1,7 +1,9 @@
-"""Make the credentials and certificates that a fleet lacks.
+"""Bring the state directory to what a task asks for.
 
-Two steps: `_examine` reads and decides, `_commit` writes. The ledger is written last, so whatever
-an interrupted run left is either taken up or made anew by the next. Runs on the controller only.
+Read, decide, write. Before the ledger nothing is written over that the ledger in force names: an
+id's file is given its new key beside the old ones. Then comes the ledger. Then what it has ended
+is deleted. So whatever an interrupted run left is either taken up or made anew by the next. Runs
+on the controller only.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from typing import Any, NamedTuple
 from entropy.credentials import (
     Credential,
     acl_entry,
-    dump_credential,
     entry_as_json,
     fingerprint,
     new_credential,
@@ -22,252 +23,263 @@ from entropy.credentials import (
 from entropy.errors import CredentialError
 from entropy.wire.keys import derive
 from module_utils.entropy_acl_document import document, dump
-from module_utils.entropy_acl_entries import acl_entries
-from module_utils.entropy_certificates import (
-    Certificates,
-    commit_certificates,
-    examine_certificates,
-)
-from module_utils.entropy_ledger import (
-    ACTIVE,
-    Key,
-    Ledger,
-    LedgerCertificate,
-    LedgerCredential,
-)
-from module_utils.entropy_request import Request, Wish
-from module_utils.entropy_store import ACL, LEDGER, Store, credential_file
-
-
-class Outcome(NamedTuple):
-    """What was done, or in check mode would be done. `before` is None when a fleet begins."""
-
-    before: Ledger | None
-    after: Ledger
-    issued: list[str]
-    updated: list[str]
-    orphans: list[str]
-    ca_pem: bytes
-    certificate_pems: Mapping[str, bytes]
-
-    @property
-    def changed(self) -> bool:
-        return self.before != self.after
-
-    def as_result(self, brokers: Sequence[str]) -> dict[str, Any]:
-        """What a task returns. Nothing in it is secret."""
-        before, after = _shown(self.before, self.after), _shown(self.after, self.before)
-        return {
-            "changed": self.changed,
-            "generation": self.after.generation,
-            "issued": self.issued,
-            "updated": self.updated,
-            "orphans": self.orphans,
-            "ca_pem": self.ca_pem.decode(),
-            "certificates": {
-                broker: {
-                    "fingerprint": self.after.certificates[broker].fingerprint,
-                    "expires": self.after.certificates[broker].expires,
-                    "certificate_pem": self.certificate_pems[broker].decode(),
-                }
-                for broker in brokers
-            },
-            "diff": {
-                "before_header": LEDGER,
-                "after_header": LEDGER,
-                "before": before,
-                "after": after,
-            },
-        }
+from module_utils.entropy_acl_entries import NamedKey, acl_entries
+from module_utils.entropy_authorities import commit_authorities, examine_authorities
+from module_utils.entropy_certificates import commit_certificates, examine_certificates
+from module_utils.entropy_keys import not_after
+from module_utils.entropy_ledger import Key, Ledger, LedgerCredential
+from module_utils.entropy_outcome import Outcome
+from module_utils.entropy_plan import NewKey, Plan, make_plan
+from module_utils.entropy_reports import refuse_if_lost, refuse_if_older, refuse_other_sites
+from module_utils.entropy_request import PRESENT, Request
+from module_utils.entropy_store import ACL, LEDGER, Store, credential_file, dump_credentials
+from module_utils.entropy_times import text_of
 
 
 @dataclass
-class _Plan:
-    """What is to be done about the credentials."""
+class _Found:
+    """What the store holds beside what the ledger says of it."""
 
-    issue: list[str] = field(default_factory=list)
-    # Written by a run that did not reach the ledger.
-    adopt: dict[str, Credential] = field(default_factory=dict)
-    update: list[str] = field(default_factory=list)
-    # Encrypted anew by the operator: the same key in a file with another digest.
+    # Written for new ids by a run that did not reach the ledger.
+    adopted: dict[str, list[Credential]] = field(default_factory=dict)
+    # Encrypted anew by the operator, or with a key that no ledger ever named.
     digests: dict[str, str] = field(default_factory=dict)
+    to_prune: list[str] = field(default_factory=list)
     acl_file_is_stale: bool = True
 
 
+class _Files(NamedTuple):
+    """An id's file before the ledger is written (None: as it is), and after (None: as before)."""
+
+    before: list[Credential] | None
+    after: list[Credential] | None
+
+
 def ensure(store: Store, request: Request, *, now: datetime.datetime, check: bool) -> Outcome:
-    """Bring the state directory to what is asked for; in check mode only say what that takes.
+    """Do what the request says; in check mode only say what that takes.
 
     Raises CredentialError, with a remedy, when the state directory is missing, damaged, of
-    another site, or does not agree with itself.
+    another site, older than what a broker holds, or does not agree with itself.
     """
-    if store.read(LEDGER) is None and not request.bootstrap:
+    _refuse_to_begin(store, request)
+    with store.lock(to_write=not check):
+        before = store.read_ledger()
+        _refuse_to_go_on(store, request, before)
+        plan = make_plan(before.credentials if before else {}, request, now)
+        found = _examine(store, before, plan, request)
+        authorities = examine_authorities(store, before, request, now)
+        certificates = examine_certificates(store, before, request, authorities, now)
+        after = Ledger(
+            site_id=request.site_id,
+            generation=_generation(before, plan, request),
+            authorities=authorities.records,
+            acl_file_sha256="",
+            credentials=_with_digests(plan.credentials, found.digests),
+            certificates=certificates.recorded,
+        )
+        if not check:
+            authorities = commit_authorities(store, request.site_id, authorities, now)
+            certificates = commit_certificates(
+                store, request.site_id, certificates, authorities, now
+            )
+            after = replace(
+                after, authorities=authorities.records, certificates=certificates.recorded
+            )
+        if before is not None and after.generation == before.generation:
+            kept = "" if found.acl_file_is_stale else before.acl_file_sha256
+            after = replace(after, acl_file_sha256=kept)
+        if not check:
+            after = _commit(store, before, after, plan, found, now)
+    return Outcome(before, after, plan, authorities, certificates.pems, request, now)
+
+
+def _refuse_to_begin(store: Store, request: Request) -> None:
+    refuse_other_sites(request.reports, request.site_id)
+    if store.read(LEDGER) is not None:
+        return
+    refuse_if_lost(request.reports, store.path(LEDGER))
+    if not request.bootstrap or request.state != PRESENT:
         raise CredentialError(
             f"{store.path(LEDGER)} does not exist. If this fleet has been deployed before, its "
             "state directory is lost or the path is wrong: restore the newest backup or correct "
             "the path. To start a new fleet say so with bootstrap=true"
         )
-    with store.lock(to_write=not check):
-        before = store.read_ledger()
-        if before is not None and before.site_id != request.site_id:
-            raise CredentialError(
-                f"{store.path(LEDGER)} belongs to the site {before.site_id} and {request.site_id} "
-                "was asked for: use the inventory and the state directory of the same fleet"
-            )
-        plan = _examine(store, before, request)
-        certificates = examine_certificates(store, before, request, now)
-        if check:
-            after = _ledger(before, request, plan, certificates, {}, {})
-        else:
-            certificates = commit_certificates(store, request, certificates, now)
-            after = _commit(store, before, request, plan, certificates, now)
-    return Outcome(
-        before,
-        after,
-        issued=sorted([*plan.issue, *plan.adopt]),
-        updated=sorted(plan.update),
-        orphans=sorted(set(after.credentials) - set(request.credentials)),
-        ca_pem=certificates.ca_pem,
-        certificate_pems=certificates.pems,
-    )
 
 
-def _examine(store: Store, ledger: Ledger | None, request: Request) -> _Plan:
-    plan = _Plan()
+def _refuse_to_go_on(store: Store, request: Request, ledger: Ledger | None) -> None:
+    if ledger is None:
+        return
+    if ledger.site_id != request.site_id:
+        raise CredentialError(
+            f"{store.path(LEDGER)} belongs to the site {ledger.site_id} and {request.site_id} "
+            "was asked for: use the inventory and the state directory of the same fleet"
+        )
+    if not request.supersede:
+        refuse_if_older(request.reports, ledger.generation, store.path(LEDGER))
+
+
+def _examine(store: Store, ledger: Ledger | None, plan: Plan, request: Request) -> _Found:
+    """Compare the store with the ledger. CredentialError where a secret is lost or another's."""
+    found = _Found()
     recorded = ledger.credentials if ledger else {}
-    for name, wish in request.credentials.items():
-        if name in recorded:
-            if Wish(recorded[name].permissions, recorded[name].limits) != wish:
-                plan.update.append(name)
-        elif store.digest(credential_file(name)) is None:
-            plan.issue.append(name)
-        else:
-            plan.adopt[name] = store.read_credential(name, request.site_id)
+    for name in plan.new_keys:
+        if name not in recorded and store.digest(credential_file(name)) is not None:
+            found.adopted[name] = store.read_credentials(name, request.site_id)[-1:]
     for name, credential in recorded.items():
+        if ledger is None or not credential.valid_keys():
+            continue
         digest = store.digest(credential_file(name))
-        if ledger is not None and digest != credential.file_sha256:
-            store.read_issued(ledger, name)  # refuses a missing file, and another key
-            plan.digests[name] = str(digest)
+        if digest != credential.file_sha256:
+            issued = store.read_issued(ledger, name)  # refuses a missing file, and another key
+            if len(store.read_credentials(name, request.site_id)) > len(issued):
+                found.to_prune.append(name)
+            found.digests[name] = str(digest)
     if ledger is not None:
-        plan.acl_file_is_stale = store.digest(ACL) != ledger.acl_file_sha256
-    return plan
+        found.acl_file_is_stale = store.digest(ACL) != ledger.acl_file_sha256
+    return found
+
+
+def _generation(before: Ledger | None, plan: Plan, request: Request) -> int:
+    """The number of the brokers' list: one more if anything changes in it."""
+    if before is None:
+        return 1
+    reported = max((report.generation for report in request.reports), default=0)
+    if reported > before.generation:  # superseded: the brokers must take ours
+        return reported + 1
+    changed = bool(plan.new_keys) or _listed(before.credentials) != _listed(plan.credentials)
+    return before.generation + changed
+
+
+def _listed(credentials: Mapping[str, LedgerCredential]) -> list[tuple[Any, ...]]:
+    """All that the brokers are told, but for the keys themselves."""
+    return [
+        (
+            name,
+            key.key_id,
+            credential.terms.permissions,
+            credential.terms.limits,
+            credential.terms.addresses,
+            not_after(credential, key),
+        )
+        for name, credential in sorted(credentials.items())
+        for key in credential.valid_keys()
+    ]
+
+
+def _with_digests(
+    credentials: Mapping[str, LedgerCredential], digests: Mapping[str, str]
+) -> dict[str, LedgerCredential]:
+    """With the digest of each file; none of an id without a key, which has no file."""
+    return {
+        name: replace(
+            credential,
+            file_sha256=digests.get(name, credential.file_sha256)
+            if credential.valid_keys()
+            else "",
+        )
+        for name, credential in credentials.items()
+    }
 
 
 def _commit(
     store: Store,
     before: Ledger | None,
-    request: Request,
-    plan: _Plan,
-    certificates: Certificates,
+    after: Ledger,
+    plan: Plan,
+    found: _Found,
     now: datetime.datetime,
 ) -> Ledger:
-    texts = _credentials_to_write(store, before, request, plan)
-    digests = store.write_secrets(
-        {credential_file(n): dump_credential(c).encode() for n, c in texts.items()}
-    )
-    after = _ledger(
-        before,
-        request,
-        plan,
-        certificates,
-        keys={name: _key(credential, now) for name, credential in texts.items()},
-        digests={name: digests[credential_file(name)] for name in texts},
+    made = {name: _new_key(name, new, after, found) for name, new in plan.new_keys.items()}
+    credentials = dict(after.credentials)
+    for name, credential in made.items():
+        key = _key(credential, plan.new_keys[name], now)
+        old = credentials[name]
+        credentials[name] = replace(old, keys=(*old.keys, key))
+    after = replace(after, credentials=credentials)
+    files = _files(store, before, after, made, found)
+    early = {n: f.before for n, f in files.items() if f.before is not None}
+    late = {n: f.after for n, f in files.items() if f.after is not None}
+    digests = store.write_secrets(_plain(early))
+    encrypted = store.encrypt(_plain(late))
+    digests |= {name: store.digest_of(data) for name, data in encrypted.items()}
+    after = replace(
+        after,
+        credentials=_with_digests(
+            after.credentials,
+            {name: digests[credential_file(name)] for name in files},
+        ),
     )
     if not after.acl_file_sha256:
-        after = replace(after, acl_file_sha256=_write_acl(store, after, texts))
+        known = [c for file in (*early.values(), *late.values()) for c in file]
+        after = replace(after, acl_file_sha256=_write_acl(store, after, known))
     if after != before:
         store.write_ledger(after)
+    for name, data in encrypted.items():
+        store.write(name, data)
+    store.sweep(after)
     return after
 
 
-def _credentials_to_write(
-    store: Store, ledger: Ledger | None, request: Request, plan: _Plan
-) -> dict[str, Credential]:
-    """The new credentials, and the old ones whose text changes with their permissions."""
-    texts = {}
-    for name, wish in request.credentials.items():
-        if name in plan.issue:
-            texts[name] = new_credential(name, request.site_id, list(wish.permissions))
-            continue
-        credential = plan.adopt.get(name)
-        old = ledger.credentials.get(name) if ledger is not None else None
-        if ledger is not None and old is not None and old.permissions != wish.permissions:
-            credential = store.read_issued(ledger, name)
-        if credential is not None:
-            texts[name] = credential._replace(permissions=frozenset(wish.permissions))
-    return texts
-
-
-def _ledger(
+def _files(
+    store: Store,
     before: Ledger | None,
-    request: Request,
-    plan: _Plan,
-    certificates: Certificates,
-    keys: Mapping[str, Key],
-    digests: Mapping[str, str],
-) -> Ledger:
-    """The ledger as it will be. In check mode what was not made yet has no keys and digests."""
-    recorded = dict(before.credentials) if before else {}
-    for name, digest in plan.digests.items():
-        recorded[name] = replace(recorded[name], file_sha256=digest)
-    for name in [*plan.issue, *plan.adopt, *plan.update]:
-        wish, old = request.credentials[name], recorded.get(name)
-        new_keys = (keys[name],) if name in keys else ()
-        recorded[name] = LedgerCredential(
-            wish.permissions,
-            wish.limits,
-            old.keys if old else new_keys,
-            digests.get(name, old.file_sha256 if old else ""),
-        )
-    acl_changes = before is None or bool(plan.issue or plan.adopt or plan.update)
-    keep_acl_file = before is not None and not acl_changes and not plan.acl_file_is_stale
-    return Ledger(
-        site_id=request.site_id,
-        generation=(before.generation if before else 0) + acl_changes,
-        authority=certificates.authority,
-        acl_file_sha256=before.acl_file_sha256 if before and keep_acl_file else "",
-        credentials=recorded,
-        certificates=certificates.recorded,
-    )
+    after: Ledger,
+    made: Mapping[str, Credential],
+    found: _Found,
+) -> dict[str, _Files]:
+    """The files that change: of ids with other valid keys or other permissions."""
+    files = {}
+    for name, credential in after.credentials.items():
+        valid = credential.valid_keys()
+        old = before.credentials.get(name) if before is not None else None
+        old_valid = old.valid_keys() if old is not None else []
+        same_keys = [key.key_id for key in valid] == [key.key_id for key in old_valid]
+        same_text = old is not None and old.terms.permissions == credential.terms.permissions
+        if not valid or (same_keys and same_text and name not in found.to_prune):
+            continue
+        held = store.read_issued(before, name) if before is not None and old_valid else []
+        if name in made:
+            held = [*held, made[name]]
+        permissions = frozenset(credential.terms.permissions)
+        held = [c._replace(permissions=permissions) for c in held]
+        wanted = {key.key_id for key in valid}
+        kept = [c for c in held if c.key_id.hex() in wanted]
+        if len(kept) == len(held):
+            files[name] = _Files(held, None)
+        else:
+            files[name] = _Files(held if name in made else None, kept)
+    return files
 
 
-def _write_acl(store: Store, ledger: Ledger, texts: Mapping[str, Credential]) -> str:
-    known = {(c.id, c.key_id): acl_entry(c) for c in texts.values()}
+def _plain(files: Mapping[str, Sequence[Credential]]) -> dict[str, bytes]:
+    return {credential_file(name): dump_credentials(held) for name, held in files.items()}
 
-    def read(names: list[str]) -> list[Credential]:
-        return [store.read_issued(ledger, name) for name in names]
+
+def _new_key(name: str, new: NewKey, ledger: Ledger, found: _Found) -> Credential:
+    if name in found.adopted:
+        return found.adopted[name][0]
+    permissions = list(ledger.credentials[name].terms.permissions)
+    return new_credential(name, ledger.site_id, permissions)
+
+
+def _write_acl(store: Store, ledger: Ledger, fresh: Sequence[Credential]) -> str:
+    known = {(c.id, c.key_id): acl_entry(c) for c in fresh}
+
+    def read(keys: Sequence[NamedKey]) -> list[Credential]:
+        names = dict.fromkeys(name for name, _ in keys)
+        return [c for name in names for c in store.read_issued(ledger, name)]
 
     entries = [entry_as_json(entry) for entry in acl_entries(store, ledger, known, read)]
     text = dump(document(ledger.site_id, ledger.generation, entries))
     return store.write_secrets({ACL: text.encode()})[ACL]
 
 
-def _key(credential: Credential, now: datetime.datetime) -> Key:
+def _key(credential: Credential, new: NewKey, now: datetime.datetime) -> Key:
     public = derive(credential.secret).public
-    return Key(credential.key_id.hex(), fingerprint(public), ACTIVE, f"{now:%Y-%m-%dT%H:%M:%SZ}")
-
-
-def _shown(ledger: Ledger | None, other: Ledger | None) -> str:
-    """What a diff shows of a ledger: where it differs from the other, without digests."""
-    if ledger is None:
-        return ""
-    lines = [f"site_id: {ledger.site_id}", f"generation: {ledger.generation}"]
-    lines.append(f"authority: {_certificate_line(ledger.authority)}")
-    for name, credential in sorted(ledger.credentials.items()):
-        if other is None or other.credentials.get(name) != credential:
-            lines.append(f"{name}: {_credential_line(credential)}")
-    for name, certificate in sorted(ledger.certificates.items()):
-        if other is None or other.certificates.get(name) != certificate:
-            lines.append(f"certificate of {name}: {_certificate_line(certificate)}")
-    return "\n".join(lines) + "\n"
-
-
-def _credential_line(credential: LedgerCredential) -> str:
-    limits = "".join(f", {limit}: {value}" for limit, value in sorted(credential.limits.items()))
-    keys = ", ".join(key.fingerprint for key in credential.active_keys()) or "a new key"
-    return f"[{', '.join(credential.permissions)}]{limits}, {keys}"
-
-
-def _certificate_line(certificate: LedgerCertificate) -> str:
-    if not certificate.fingerprint:
-        return "to be made"
-    return f"{certificate.fingerprint}, expires {certificate.expires}"
+    return Key(
+        credential.key_id.hex(),
+        fingerprint(public),
+        new.state,
+        text_of(now),
+        bootstrap_seconds=new.bootstrap_seconds,
+    )

@@ -10,12 +10,13 @@ from typing import Any
 
 from entropy.credentials import Credential, dump_credential, entry_as_json, parse_credential
 from entropy.errors import CredentialError
-from module_utils.entropy_acl_entries import acl_entries
-from module_utils.entropy_certificates import key_matches
+from module_utils.entropy_acl_entries import NamedKey, acl_entries
+from module_utils.entropy_authorities import key_matches
 from module_utils.entropy_ledger import Ledger
 from module_utils.entropy_store import LEDGER, Store, tls_files
 
-TLS = "tls:"
+TLS = "tls:"  # a broker's id follows
+KEY = "key:"  # KEY_ID:ID follows, for another key than the newest
 
 
 def secret_texts(store: Store, terms: Sequence[str], *, check: bool) -> list[str]:
@@ -30,33 +31,62 @@ def secret_texts(store: Store, terms: Sequence[str], *, check: bool) -> list[str
 
 def entries_for_brokers(
     store: Store, read_texts: Callable[[list[str]], list[str]], *, check: bool
-) -> list[dict[str, Any]]:
-    """The entries of acl.json, by id. In check mode before anything was issued there are none."""
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The entries of acl.json, by id, and the ids that were revoked.
+
+    In check mode before anything was issued there are none.
+    """
     ledger = store.read_ledger()
     if ledger is None:
         if check:
-            return []
+            return [], []
         raise CredentialError(
             f"{store.path(LEDGER)} does not exist: run playbooks/credentials.yml first"
         )
+    newest = {name: c.valid_keys()[-1:] for name, c in ledger.credentials.items()}
 
-    def read(names: list[str]) -> list[Credential]:
-        texts = zip(names, read_texts(names))
-        return [parse_credential(text, f"the secret of {name}") for name, text in texts]
+    def read(keys: Sequence[NamedKey]) -> list[Credential]:
+        # Only in a rotation is there another key than the newest: other stores need no more.
+        terms = [
+            name if [key] == newest[name] else f"{KEY}{key.key_id}:{name}" for name, key in keys
+        ]
+        return [
+            parse_credential(text, f"the secret of {term}")
+            for term, text in zip(terms, read_texts(terms))
+        ]
 
-    return [entry_as_json(entry) for entry in acl_entries(store, ledger, {}, read)]
+    entries = [entry_as_json(entry) for entry in acl_entries(store, ledger, {}, read)]
+    return entries, ledger.revoked_ids()
 
 
 def _secret_text(store: Store, ledger: Ledger | None, term: str, check: bool) -> str:
-    is_tls = term.startswith(TLS)
-    name = term[len(TLS) :] if is_tls else term
-    if ledger is not None and name in (ledger.certificates if is_tls else ledger.credentials):
-        if is_tls:
-            return _tls_key(store, ledger, name)
-        return dump_credential(store.read_issued(ledger, name))
+    if term.startswith(TLS):
+        broker = term[len(TLS) :]
+        if ledger is not None and broker in ledger.certificates:
+            return _tls_key(store, ledger, broker)
+        return _absent(store, "certificate", broker, check)
+    key_id, name = "", term
+    if term.startswith(KEY):
+        key_id, _, name = term[len(KEY) :].partition(":")
+    if ledger is None or name not in ledger.credentials:
+        return _absent(store, "credential", name, check)
+    credential = ledger.credentials[name]
+    if not credential.valid_keys():
+        ended = credential.keys[-1].ended if credential.keys else ""
+        raise CredentialError(
+            f"{name} was revoked on {ended}, so there is no credential to install. To admit it "
+            "again, with a new key, name it in reissue of entropy_credential"
+        )
+    issued = store.read_issued(ledger, name)
+    chosen = [c for c in issued if c.key_id.hex() == key_id] if key_id else issued[-1:]
+    if not chosen:
+        return _absent(store, "credential", f"{name} with the key {key_id}", check)
+    return dump_credential(chosen[0])
+
+
+def _absent(store: Store, what: str, name: str, check: bool) -> str:
     if check:
         return ""
-    what = "certificate" if is_tls else "credential"
     raise CredentialError(
         f"{store.path(LEDGER)} has no {what} for {name}: run playbooks/credentials.yml with an "
         "inventory that names it"

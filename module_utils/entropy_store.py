@@ -1,9 +1,10 @@
 """The files of a fleet's state directory, on the controller.
 
     ledger.json                without secrets; written last
-    ca/ca.pem  ca/ca.key       the fleet's authority; the key is encrypted
+    ca/NAME.pem  ca/NAME.key   the fleet's authority, `ca` at first; the key is encrypted
     tls/BROKER.pem  .key       each broker's certificate; the key is encrypted
-    credentials/ID.json        each id's credential.json, encrypted
+    credentials/ID.json        each id's credential.json, encrypted; while two keys are valid
+                               {"version": 1, "keys": [the older one's, the newer one's]}
     acl.json                   what the brokers must know, encrypted: made from all of the above,
                                so that publishing costs one decryption and not one per id
 
@@ -15,24 +16,24 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
 from entropy.authority import certificate_fingerprint
-from entropy.credentials import Credential, fingerprint, parse_credential
+from entropy.credentials import Credential, dump_credential, fingerprint, parse_credential
 from entropy.errors import CredentialError
 from entropy.wire.keys import derive
 from module_utils.entropy_files import replace, sync_directory
-from module_utils.entropy_ledger import Ledger, dump_ledger, parse_ledger
+from module_utils.entropy_ledger import RETIRING, Ledger, dump_ledger, parse_ledger
 
 LOCK_WAIT_SECONDS = 60.0
 LEDGER = "ledger.json"
 ACL = "acl.json"
-CA_CERTIFICATE, CA_KEY = "ca/ca.pem", "ca/ca.key"
 
 
 class Vault(Protocol):
@@ -45,6 +46,11 @@ class Vault(Protocol):
 
 def credential_file(credential_id: str) -> str:
     return f"credentials/{credential_id}.json"
+
+
+def authority_files(name: str) -> tuple[str, str]:
+    """The key and the certificate of an authority."""
+    return f"ca/{name}.key", f"ca/{name}.pem"
 
 
 def tls_files(broker_id: str) -> tuple[str, str]:
@@ -103,12 +109,17 @@ class Store:
     def digest(self, name: str) -> str | None:
         """SHA-256 of a file as it is on the disk, or None."""
         data = self.read(name)
-        return None if data is None else _sha256(data)
+        return None if data is None else self.digest_of(data)
+
+    @staticmethod
+    def digest_of(data: bytes) -> str:
+        """SHA-256 of what a file holds or will hold, as it is on the disk."""
+        return hashlib.sha256(data).hexdigest()
 
     def write(self, name: str, data: bytes) -> str:
         """Replace a file; its SHA-256."""
         replace(self.path(name), data)
-        return _sha256(data)
+        return self.digest_of(data)
 
     def read_secret(self, name: str) -> bytes:
         """What an encrypted file holds. CredentialError if it is absent or cannot be decrypted."""
@@ -117,14 +128,17 @@ class Store:
             raise CredentialError(f"{self.path(name)} is missing: {_RESTORE}")
         return self.vault.decrypt(encrypted, self.path(name))
 
-    def write_secrets(self, plain: Mapping[str, bytes]) -> dict[str, str]:
-        """Encrypt and replace files; the SHA-256 of each as it is on the disk.
+    def encrypt(self, plain: Mapping[str, bytes]) -> dict[str, bytes]:
+        """What files would hold, encrypted.
 
-        Encryption takes 4 ms of key derivation for each, in C code: threads use every core.
+        It takes 4 ms of key derivation for each, in C code: threads use every core.
         """
         with ThreadPoolExecutor(os.cpu_count()) as threads:
-            encrypted = threads.map(self.vault.encrypt, plain.values())
-            return {name: self.write(name, data) for name, data in zip(plain, encrypted)}
+            return dict(zip(plain, threads.map(self.vault.encrypt, plain.values())))
+
+    def write_secrets(self, plain: Mapping[str, bytes]) -> dict[str, str]:
+        """Encrypt and replace files; the SHA-256 of each as it is on the disk."""
+        return {name: self.write(name, data) for name, data in self.encrypt(plain).items()}
 
     def read_ledger(self) -> Ledger | None:
         text = self.read(LEDGER)
@@ -133,34 +147,52 @@ class Store:
     def write_ledger(self, ledger: Ledger) -> None:
         self.write(LEDGER, dump_ledger(ledger).encode())
 
-    def read_credential(self, credential_id: str, site_id: str) -> Credential:
-        """A credential that must be this id's and this site's."""
+    @staticmethod
+    def replace_elsewhere(path: str, data: bytes) -> None:
+        """Replace a file outside of the state directory, for its owner alone."""
+        replace(path, data)
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Remove files; those that are not there do not matter."""
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.directory / name)
+
+    def sweep(self, ledger: Ledger) -> None:
+        """Delete the secrets that the ledger has ended."""
+        self.delete(credential_file(name) for name in ledger.revoked_ids())
+        self.delete(authority_files(a.name)[0] for a in ledger.authorities if a.state == RETIRING)
+
+    def read_credentials(self, credential_id: str, site_id: str) -> list[Credential]:
+        """All keys in an id's file, which must be this id's and this site's."""
         name = credential_file(credential_id)
         where = self.path(name)
-        try:
-            text = self.read_secret(name).decode()
-        except UnicodeDecodeError:
-            raise CredentialError(f"{where} holds no credential: {_RESTORE}") from None
-        credential = parse_credential(text, where)
-        if (credential.id, credential.site_id) != (credential_id, site_id):
-            raise CredentialError(
-                f"{where} is the credential of {credential.id} of the site {credential.site_id}, "
-                f"not of {credential_id} of {site_id}: {_RESTORE}"
-            )
-        return credential
+        found = _parse_credentials(self.read_secret(name), where)
+        for credential in found:
+            if (credential.id, credential.site_id) != (credential_id, site_id):
+                raise CredentialError(
+                    f"{where} is the credential of {credential.id} of the site "
+                    f"{credential.site_id}, not of {credential_id} of {site_id}: {_RESTORE}"
+                )
+        return found
 
-    def read_issued(self, ledger: Ledger, credential_id: str) -> Credential:
-        """The credential that the ledger names for an id. CredentialError if it is another."""
-        credential = self.read_credential(credential_id, ledger.site_id)
-        found = fingerprint(derive(credential.secret).public)
-        keys = ledger.credentials[credential_id].active_keys()
-        if not any((k.key_id, k.fingerprint) == (credential.key_id.hex(), found) for k in keys):
-            named = ", ".join(key.fingerprint for key in keys) or "no active key"
-            raise CredentialError(
-                f"{self.path(credential_file(credential_id))} holds the key {found} and the "
-                f"ledger names {named}: {_RESTORE}"
-            )
-        return credential
+    def read_issued(self, ledger: Ledger, credential_id: str) -> list[Credential]:
+        """The valid keys of an id, the newest last. CredentialError if one is not in its file."""
+        found = {
+            (credential.key_id.hex(), fingerprint(derive(credential.secret).public)): credential
+            for credential in self.read_credentials(credential_id, ledger.site_id)
+        }
+        issued = []
+        for key in ledger.credentials[credential_id].valid_keys():
+            credential = found.get((key.key_id, key.fingerprint))
+            if credential is None:
+                held = " and ".join(there for _, there in found)
+                raise CredentialError(
+                    f"{self.path(credential_file(credential_id))} holds the key {held} and the "
+                    f"ledger names {key.fingerprint}: {_RESTORE}"
+                )
+            issued.append(credential)
+        return issued
 
     def read_certificate(self, name: str) -> tuple[bytes, str] | None:
         """A certificate and its fingerprint, or None."""
@@ -173,12 +205,25 @@ class Store:
             return None
 
 
+def dump_credentials(credentials: Sequence[Credential]) -> bytes:
+    """What is encrypted in an id's file: its credential.json, or both while there are two."""
+    texts = [dump_credential(credential) for credential in credentials]
+    if len(texts) == 1:
+        return texts[0].encode()
+    return (json.dumps({"version": 1, "keys": [json.loads(t) for t in texts]}, indent=2)).encode()
+
+
+def _parse_credentials(text: bytes, where: str) -> list[Credential]:
+    try:
+        data = json.loads(text)
+        keys = data.get("keys", [data])
+        return [parse_credential(json.dumps(key), where) for key in keys]
+    except (ValueError, TypeError, AttributeError):
+        raise CredentialError(f"{where} holds no credential: {_RESTORE}") from None
+
+
 _DIRECTORIES = ("ca", "tls", "credentials")
 _RESTORE = "restore it, and the ledger with it, from the newest backup of the state directory"
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _acquire(descriptor: int, how: int, path: str) -> None:

@@ -15,13 +15,16 @@ from ansible.parsing.vault import VaultLib, match_encrypt_secret
 from entropy.errors import CredentialError
 
 SALT_BYTES = 32
+# What lab/vault-password says where there is no password, so that Ansible starts all the same.
+NO_PASSWORD = b"no-vault-password-is-set"
 
 
 class AnsibleVault:
     """Encrypts as `ansible-vault encrypt` would, so that its other commands work on the files."""
 
     def __init__(self, secrets: list[tuple[str, Any]] | None) -> None:
-        self._library = VaultLib(secrets)
+        given = [pair for pair in secrets or () if pair[1].bytes.strip() != NO_PASSWORD]
+        self._library = VaultLib(given)
 
     @classmethod
     def of_run(cls, loader: Any) -> AnsibleVault:

@@ -12,15 +12,16 @@ from ansible.plugins.action import ActionBase
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from module_utils.entropy_acl_document import LIMITS, PERMISSIONS
-from module_utils.entropy_controller import issue
+from module_utils.entropy_controller import STATES, issue
 
+IDS = {"type": "list", "elements": "str", "default": []}
 ARGUMENTS = {
     "state_dir": {"type": "path", "required": True},
     "site_id": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": list(STATES), "default": "present"},
     "credentials": {
         "type": "list",
         "elements": "dict",
-        "required": True,
         "options": {
             "id": {"type": "str", "required": True},
             "permissions": {
@@ -30,11 +31,26 @@ ARGUMENTS = {
                 "default": ["draw"],
             },
             **{limit: {"type": "int"} for limit in LIMITS},
+            "tenant": {"type": "str"},
+            "external": {"type": "bool", "default": False},
+            "bootstrap": {"type": "bool", "default": False},
+            "addresses": IDS,
+            "not_after": {"type": "str"},
         },
     },
-    "brokers": {"type": "list", "elements": "str", "default": []},
-    "state": {"type": "str", "choices": ["present"], "default": "present"},
+    "brokers": IDS,
+    "ids": IDS,
+    "tenant": {"type": "str"},
+    "rotate_after": {"type": "str"},
+    "overlap": {"type": "str", "default": "7d"},
+    "rebuilt": IDS,
+    "reissue": IDS,
+    "orphans": {"type": "str", "choices": ["report", "revoke"], "default": "report"},
+    "max_revoke": {"type": "int", "default": 10},
+    "bootstrap_lifetime": {"type": "str", "default": "24h"},
+    "reports": {"type": "list", "elements": "dict", "default": []},
     "bootstrap": {"type": "bool", "default": False},
+    "supersede": {"type": "bool", "default": False},
 }
 
 

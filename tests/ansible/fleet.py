@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from entropy.credentials import Credential, parse_credential
-from module_utils.entropy_certificates import key_matches
-from module_utils.entropy_issue import Outcome, ensure
+from module_utils.entropy_acl_document import Handed
+from module_utils.entropy_authorities import key_matches
+from module_utils.entropy_issue import ensure
 from module_utils.entropy_ledger import Ledger
+from module_utils.entropy_outcome import Outcome
 from module_utils.entropy_request import Request, parse_request
 from module_utils.entropy_secrets import entries_for_brokers, secret_texts
 from module_utils.entropy_store import Store, Vault
@@ -26,16 +28,57 @@ LARGER: dict[str, dict[str, Any]] = {
 }
 
 
+DEFAULTS: dict[str, Any] = {
+    "site_id": "lab",
+    "state": "present",
+    "credentials": None,
+    "brokers": (),
+    "ids": (),
+    "tenant": None,
+    "rotate_after": None,
+    "overlap": "7d",
+    "rebuilt": (),
+    "reissue": (),
+    "orphans": "report",
+    "max_revoke": 10,
+    "bootstrap_lifetime": "24h",
+    "reports": (),
+    "bootstrap": False,
+    "supersede": False,
+}
+
+
 def request(
-    credentials: Mapping[str, Mapping[str, Any]],
-    *brokers: str,
-    site_id: str = "lab",
-    bootstrap: bool = False,
+    credentials: Mapping[str, Mapping[str, Any]] | None, *brokers: str, **arguments: Any
 ) -> Request:
-    given = [
+    """What a task with these arguments asks for."""
+    given = credentials and [
         {"permissions": ["draw"], **fields, "id": name} for name, fields in credentials.items()
     ]
-    return parse_request(site_id, given, brokers, bootstrap)
+    given = given if given is None else list(given)
+    return parse_request({**DEFAULTS, "credentials": given, "brokers": brokers, **arguments})
+
+
+def report(
+    generation: int,
+    keys: Mapping[str, Mapping[str, tuple[int | None, int]]] | None = None,
+    *,
+    broker_id: str = "b1",
+    site_id: str = "lab",
+) -> dict[str, Any]:
+    """A broker's report: of each key its first use (seconds since 1970) and its sessions."""
+    return {
+        "broker_id": broker_id,
+        "site_id": site_id,
+        "generation": generation,
+        "keys": {
+            name: {
+                key_id: {"first_use_unix": unix, "sessions": sessions}
+                for key_id, (unix, sessions) in of_id.items()
+            }
+            for name, of_id in (keys or {}).items()
+        },
+    }
 
 
 class Fleet:
@@ -47,15 +90,29 @@ class Fleet:
 
     def ensure(
         self,
-        credentials: Mapping[str, Mapping[str, Any]],
+        credentials: Mapping[str, Mapping[str, Any]] | None,
         *brokers: str,
         check: bool = False,
-        bootstrap: bool = True,
-        site_id: str = "lab",
         now: datetime.datetime = NOW,
+        **arguments: Any,
     ) -> Outcome:
-        wanted = request(credentials, *brokers, bootstrap=bootstrap, site_id=site_id)
+        """One task with state=present, unless the arguments say otherwise."""
+        wanted = request(credentials, *brokers, **{"bootstrap": True, **arguments})
         return ensure(self.store, wanted, now=now, check=check)
+
+    def do(self, state: str, *brokers: str, **arguments: Any) -> Outcome:
+        """One task with another state."""
+        return self.ensure(None, *brokers, state=state, **arguments)
+
+    def key_ids(self, name: str, *states: str) -> list[str]:
+        """The keys of an id that are in one of these states, the newest last."""
+        keys = self.ledger().credentials[name].keys
+        return [key.key_id for key in keys if key.state in states]
+
+    def used(self, name: str, key_id: str, *, unix: int | None = None) -> dict[str, Any]:
+        """The report of a broker that has seen a key."""
+        unix = int(NOW.timestamp()) if unix is None else unix
+        return report(self.ledger().generation, {name: {key_id: (unix, 0)}})
 
     def ledger(self) -> Ledger:
         ledger = self.store.read_ledger()
@@ -69,9 +126,12 @@ class Fleet:
         return parse_credential(self.text(name), name)
 
     def entries(self, *, check: bool = False) -> list[dict[str, Any]]:
-        return entries_for_brokers(
-            self.store, lambda names: secret_texts(self.store, names, check=check), check=check
-        )
+        return self.handed(check=check).entries  # type: ignore[return-value]
+
+    def handed(self, *, check: bool = False) -> Handed:
+        """What is handed to the brokers' hosts."""
+        texts = lambda names: secret_texts(self.store, names, check=check)  # noqa: E731
+        return Handed(*entries_for_brokers(self.store, texts, check=check))
 
     def files(self) -> dict[str, bytes]:
         """Everything on the disk, by name."""
@@ -84,12 +144,18 @@ class Fleet:
     def assert_sound(self) -> None:
         """Every id of the ledger has its secret, and the brokers' list is of the same keys."""
         ledger = self.ledger()
-        listed = {entry["id"]: entry for entry in self.entries()}
-        assert set(listed) == set(ledger.credentials)
-        for name, recorded in ledger.credentials.items():
-            credential = self.credential(name)
-            assert credential.key_id.hex() == listed[name]["key_id"]
-            assert listed[name]["permissions"] == list(recorded.permissions)
+        listed = {(entry["id"], entry["key_id"]): entry for entry in self.entries()}
+        valid = {(n, k.key_id) for n, c in ledger.credentials.items() for k in c.valid_keys()}
+        assert set(listed) == valid
+        on_disk = {path.stem for path in (self.state_dir / "credentials").iterdir()}
+        assert on_disk == {name for name, _ in valid}
+        for name in on_disk:
+            credential, recorded = self.credential(name), ledger.credentials[name]
+            key_id = credential.key_id.hex()
+            assert key_id == recorded.valid_keys()[-1].key_id
+            assert listed[name, key_id]["permissions"] == list(recorded.terms.permissions)
+            held = self.store.read_credentials(name, ledger.site_id)
+            assert [c.key_id.hex() for c in held] == [k.key_id for k in recorded.valid_keys()]
         for broker in ledger.certificates:
             certificate_pem = (self.state_dir / f"tls/{broker}.pem").read_bytes()
             assert key_matches(self.text(f"tls:{broker}").encode(), certificate_pem)

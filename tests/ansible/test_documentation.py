@@ -13,28 +13,42 @@ from typing import Any
 import pytest
 import yaml
 
-from library import entropy_acl, entropy_broker_info, entropy_credential, entropy_keyfile
+from library import (
+    entropy_acl,
+    entropy_backup,
+    entropy_broker_info,
+    entropy_credential,
+    entropy_keyfile,
+)
 
 ROOT = Path(__file__).parents[2]
 MODULES = {
     module.__name__.rpartition(".")[2]: module
-    for module in (entropy_acl, entropy_broker_info, entropy_credential, entropy_keyfile)
+    for module in (
+        entropy_acl,
+        entropy_backup,
+        entropy_broker_info,
+        entropy_credential,
+        entropy_keyfile,
+    )
 }
-LOOKUPS = ("entropy_acl_entries", "entropy_secret")
+ACTIONS = ("entropy_backup", "entropy_credential")
+LOOKUPS = ("entropy_acl_entries", "entropy_external_clients", "entropy_secret")
 
 
 def arguments_of(name: str) -> dict[str, Any]:
-    """What the code takes. entropy_credential's code is its action plugin."""
-    if name != "entropy_credential":
+    """What the code takes. That of an action is its plugin."""
+    if name not in ACTIONS:
         arguments: dict[str, Any] = MODULES[name].ARGUMENTS
         return arguments
-    path = ROOT / "plugins/action/entropy_credential.py"
-    spec = importlib.util.spec_from_file_location("entropy_credential_action", path)
+    path = ROOT / f"plugins/action/{name}.py"
+    spec = importlib.util.spec_from_file_location(f"{name}_action", path)
     assert spec is not None
     assert spec.loader is not None
     plugin = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(plugin)
     arguments = plugin.ARGUMENTS
+    assert set(MODULES[name].ARGUMENTS) == set(arguments)
     return arguments
 
 

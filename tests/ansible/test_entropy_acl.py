@@ -14,7 +14,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from entropy.credentials import acl_entry, entry_as_json, load_acl, new_credential
 from library import entropy_acl
-from module_utils.entropy_acl_document import dump_entries
+from module_utils.entropy_acl_document import Handed, dump_entries
 from tests.ansible.fake_broker import FakeBroker, control_socket
 
 RunModule = Callable[..., dict[str, Any]]
@@ -35,7 +35,10 @@ def acl(run_module: RunModule, acl_path: Path, tmp_path: Path) -> Acl:
     """Run entropy_acl; nothing it prints may hold a pre-shared key."""
 
     def run(
-        generation: int = 7, entries: list[dict[str, Any]] | str = ENTRIES, **arguments: Any
+        generation: int = 7,
+        entries: list[dict[str, Any]] | str = ENTRIES,
+        revoked: tuple[str, ...] = (),
+        **arguments: Any,
     ) -> dict[str, Any]:
         defaults = {
             "path": str(acl_path),
@@ -44,7 +47,7 @@ def acl(run_module: RunModule, acl_path: Path, tmp_path: Path) -> Acl:
             "group": grp.getgrgid(os.getgid()).gr_name,
             "control_socket": str(tmp_path / "sock"),
         }
-        text = entries if isinstance(entries, str) else dump_entries(entries)
+        text = entries if isinstance(entries, str) else dump_entries(Handed(entries, revoked))
         result = run_module(
             entropy_acl, generation=generation, entries=text, **{**defaults, **arguments}
         )
@@ -124,6 +127,29 @@ def test_what_is_older_than_the_running_broker_is_refused(
 def test_two_lists_with_one_number_are_refused(acl: Acl) -> None:
     acl(7, MORE)
     assert "the same generation 7 with other entries" in acl(7, ENTRIES)["msg"]
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_what_is_suspiciously_smaller_is_refused(acl: Acl, acl_path: Path, check: bool) -> None:
+    acl(7, MORE)
+    before = acl_path.read_bytes()
+    for revoked in ((), ("vm1",), ("vm9",)):
+        result = acl(8, ENTRIES, revoked=revoked, check=check)
+        assert "would lose 1 ids that the ledger does not call revoked (vm3)" in result["msg"]
+        assert "max_shrink=1" in result["msg"]
+    assert acl_path.read_bytes() == before
+
+
+def test_whoever_was_revoked_may_be_missing(acl: Acl) -> None:
+    acl(7, MORE)
+    assert acl(8, ENTRIES, revoked=("vm3",))["changed"]
+    assert acl(9, ENTRIES[:1], max_shrink=1)["changed"]
+
+
+def test_one_key_of_two_is_no_loss(acl: Acl) -> None:
+    other = entry_as_json(acl_entry(new_credential("vm1", "lab", ["draw"])))
+    acl(7, [*ENTRIES, other])
+    assert acl(8)["changed"]
 
 
 def test_another_site_is_refused(acl: Acl) -> None:

@@ -49,6 +49,54 @@ def test_no_broker_is_not_a_failure(run_module: RunModule, tmp_path: Path) -> No
     assert result["problem"] == f"no broker listens on {tmp_path / 'sock'}"
 
 
+REPORT = {
+    "broker_id": "b1",
+    "site_id": "lab",
+    "generation": 7,
+    "keys": {"vm1": {"00" * 8: {"first_use_unix": None, "sessions": 0}}},
+}
+STATUS = {"broker_id": "b1", "site_id": "lab", "acl_generation": 6}
+LIST = '{"version": 1, "site_id": "lab", "generation": 5, "entries": []}'
+
+
+def reported(run_module: RunModule, tmp_path: Path, **answers: dict[str, Any]) -> dict[str, Any]:
+    """What a broker with these answers is said to report, or one that does not run."""
+    arguments = {"control_socket": str(tmp_path / "sock"), "acl_path": str(tmp_path / "acl.json")}
+    refusal = {"ok": False, "error": "unknown command"}
+    if not answers:
+        return run_module(entropy_broker_info, report=True, **arguments)
+    answer = {name: {"ok": True, **fields} for name, fields in answers.items()}
+    with control_socket(
+        tmp_path / "sock", lambda name: json.dumps(answer.get(name, refusal)).encode() + b"\n"
+    ):
+        return run_module(entropy_broker_info, report=True, **arguments)
+
+
+def test_the_report_of_a_broker(run_module: RunModule, tmp_path: Path) -> None:
+    (tmp_path / "acl.json").write_text(LIST)
+    assert reported(run_module, tmp_path, keys=REPORT, status={})["report"] == REPORT
+
+
+def test_the_report_of_an_earlier_release(run_module: RunModule, tmp_path: Path) -> None:
+    found = reported(run_module, tmp_path, status={"status": STATUS})["report"]
+    assert found == {"broker_id": "b1", "site_id": "lab", "generation": 6, "keys": {}}
+
+
+def test_the_report_of_a_broker_that_does_not_run(run_module: RunModule, tmp_path: Path) -> None:
+    assert reported(run_module, tmp_path)["report"] == {}
+    (tmp_path / "acl.json").write_text("no list")
+    assert reported(run_module, tmp_path)["report"] == {}
+    (tmp_path / "acl.json").write_text(LIST)
+    found = reported(run_module, tmp_path)
+    assert found["report"] == {"broker_id": "", "site_id": "lab", "generation": 5, "keys": {}}
+    assert not found["running"]
+
+
+def test_what_a_broker_holds_is_not_guessed(run_module: RunModule, tmp_path: Path) -> None:
+    (tmp_path / "acl.json").write_text(LIST)
+    assert "left something out" in reported(run_module, tmp_path, keys={"generation": 7})["msg"]
+
+
 @pytest.mark.parametrize("vip", ["10.0.0.5", "10.0.0.5/24", "fd00::5", "fd00:0:0::5/64"])
 def test_an_address_that_is_held(vip: str) -> None:
     assert entropy_broker_info.holds(ADDRESSES, vip)

@@ -60,9 +60,9 @@ def test_a_credential_is_installed_once(keyfile: Keyfile, path: Path) -> None:
 
 
 def test_another_key_for_the_same_id(keyfile: Keyfile, path: Path) -> None:
-    keyfile()
+    assert keyfile()["before_key_id"] is None
     planned = keyfile(dump_credential(OTHER), check=True)
-    assert planned["changed"]
+    assert (planned["changed"], planned["before_key_id"]) == (True, CREDENTIAL.key_id.hex())
     assert load_credential(path) == CREDENTIAL
     assert f"key_id: {CREDENTIAL.key_id.hex()}" in planned["diff"]["before"]
     assert f"key_id: {OTHER.key_id.hex()}" in planned["diff"]["after"]

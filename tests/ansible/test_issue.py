@@ -30,7 +30,11 @@ def test_a_fleet_begins(tmp_path: Path, vault: Vault) -> None:
     fleet = Fleet(tmp_path / "deep" / "state", vault)
     outcome = fleet.ensure(SMALL, "b1")
     assert outcome.changed
-    assert (outcome.issued, outcome.updated, outcome.orphans) == (["rng1", "vm1"], [], [])
+    assert (outcome.plan.issued, outcome.plan.updated, outcome.plan.orphans) == (
+        ["rng1", "vm1"],
+        [],
+        [],
+    )
     assert fleet.ledger().generation == 1
     fleet.assert_sound()
     assert fleet.credential("rng1").permissions == {"feed"}
@@ -54,7 +58,7 @@ def test_a_second_run_changes_nothing(fleet: Fleet) -> None:
     for check in (True, False):
         outcome = fleet.ensure(SMALL, "b1", check=check, bootstrap=False)
         assert not outcome.changed
-        assert outcome.issued == []
+        assert outcome.plan.issued == []
         assert outcome.ca_pem == before["ca/ca.pem"]
     assert fleet.files() == before
 
@@ -72,7 +76,7 @@ def test_no_secret_is_decrypted_when_nothing_changes(
 def test_more_is_issued_and_keys_stay(fleet: Fleet) -> None:
     before = {name: fleet.credential(name) for name in SMALL}
     outcome = fleet.ensure(LARGER, "b1", "b2", bootstrap=False)
-    assert (outcome.issued, outcome.updated) == (["vm2"], ["rng1", "vm1"])
+    assert (outcome.plan.issued, outcome.plan.updated) == (["vm2"], ["rng1", "vm1"])
     assert outcome.after.generation == 2
     fleet.assert_sound()
     for name, credential in before.items():
@@ -92,7 +96,7 @@ def test_one_change_is_one_generation(fleet: Fleet) -> None:
 
 def test_whoever_leaves_is_reported_and_keeps_working(fleet: Fleet) -> None:
     outcome = fleet.ensure({"vm1": {}}, bootstrap=False)
-    assert outcome.orphans == ["rng1"]
+    assert outcome.plan.orphans == ["rng1"]
     assert not outcome.changed
     assert {entry["id"] for entry in fleet.entries()} == {"rng1", "vm1"}
 
@@ -100,8 +104,12 @@ def test_whoever_leaves_is_reported_and_keeps_working(fleet: Fleet) -> None:
 def test_check_mode_writes_nothing_and_says_all(fleet: Fleet, tmp_path: Path) -> None:
     before = fleet.files()
     outcome = fleet.ensure(LARGER, "b1", "b2", check=True)
-    assert (outcome.changed, outcome.issued, outcome.updated) == (True, ["vm2"], ["rng1", "vm1"])
-    result = outcome.as_result(["b1", "b2"])
+    assert (outcome.changed, outcome.plan.issued, outcome.plan.updated) == (
+        True,
+        ["vm2"],
+        ["rng1", "vm1"],
+    )
+    result = outcome.as_result()
     assert result["generation"] == 2
     assert result["certificates"]["b2"]["certificate_pem"] == ""
     assert "vm2: [draw], a new key" in result["diff"]["after"]
@@ -112,7 +120,7 @@ def test_check_mode_before_there_is_anything(tmp_path: Path, vault: Vault) -> No
     fleet = Fleet(tmp_path / "state", vault)
     outcome = fleet.ensure(SMALL, "b1", check=True)
     assert outcome.changed
-    result = outcome.as_result(["b1"])
+    result = outcome.as_result()
     assert (result["generation"], result["ca_pem"], result["issued"]) == (1, "", ["rng1", "vm1"])
     assert not fleet.state_dir.exists()
     assert fleet.entries(check=True) == []
@@ -121,7 +129,7 @@ def test_check_mode_before_there_is_anything(tmp_path: Path, vault: Vault) -> No
 
 
 def test_the_diff_shows_what_changed_and_no_secret(fleet: Fleet) -> None:
-    diff = fleet.ensure(LARGER, "b1", "b2").as_result(["b1", "b2"])["diff"]
+    diff = fleet.ensure(LARGER, "b1", "b2").as_result()["diff"]
     before, after = diff["before"].splitlines(), diff["after"].splitlines()
     key = fleet.ledger().credentials["vm1"].keys[0].fingerprint
     assert f"vm1: [draw], {key}" in before
@@ -161,8 +169,8 @@ def test_a_damaged_ledger_is_refused(fleet: Fleet, text: str) -> None:
 
 def test_a_ledger_of_a_later_release_is_refused(fleet: Fleet) -> None:
     path = fleet.state_dir / "ledger.json"
-    path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
-    with pytest.raises(CredentialError, match="version 2 was written by another release"):
+    path.write_text(path.read_text().replace('"version": 2', '"version": 3'))
+    with pytest.raises(CredentialError, match="version 3 was written by another release"):
         fleet.ensure(SMALL)
 
 
@@ -219,7 +227,7 @@ def test_files_that_were_encrypted_anew_are_recognised(fleet: Fleet) -> None:
     before = fleet.files()
     assert fleet.ensure(SMALL, "b1", check=True).changed
     outcome = fleet.ensure(SMALL, "b1")
-    assert (outcome.issued, outcome.after.generation) == ([], 1)
+    assert (outcome.plan.issued, outcome.after.generation) == ([], 1)
     changed = {name for name, data in fleet.files().items() if data != before[name]}
     assert changed == {"ledger.json"}
     assert not fleet.ensure(SMALL, "b1").changed
@@ -248,7 +256,7 @@ def test_a_lost_certificate_is_made_again(fleet: Fleet, name: str) -> None:
     (fleet.state_dir / name).unlink()
     assert (
         fleet.ensure(SMALL, "b1", check=True)
-        .as_result(["b1"])["diff"]["after"]
+        .as_result()["diff"]["after"]
         .endswith("certificate of b1: to be made\n")
     )
     outcome = fleet.ensure(SMALL, "b1")

@@ -7,22 +7,22 @@ from typing import Any
 import pytest
 
 from entropy.errors import CredentialError
-from module_utils.entropy_request import MAX_LIMIT, Request, Wish, parse_request
+from module_utils.entropy_ledger import Terms
+from module_utils.entropy_request import MAX_LIMIT, Request, parse_request
+from tests.ansible.fleet import DEFAULTS
 
 
 def credential(name: str = "vm1", **fields: Any) -> dict[str, Any]:
     return {"id": name, "permissions": ["draw"], **fields}
 
 
-def parse(
-    *credentials: dict[str, Any], brokers: tuple[str, ...] = (), site_id: str = "lab"
-) -> Request:
-    return parse_request(site_id, credentials, brokers, False)
+def parse(*credentials: dict[str, Any], **arguments: Any) -> Request:
+    return parse_request({**DEFAULTS, "credentials": credentials, **arguments})
 
 
 def test_permissions_come_in_one_order_and_unset_limits_go() -> None:
     request = parse(credential(permissions=["peer", "draw", "peer"], burst_bytes=None))
-    assert request.credentials == {"vm1": Wish(("draw", "peer"), {})}
+    assert request.credentials["vm1"].terms == Terms(("draw", "peer"), {})
 
 
 def test_the_largest_and_least_limits() -> None:
@@ -31,9 +31,9 @@ def test_the_largest_and_least_limits() -> None:
         "burst_bytes": 1,
         "credit_bits_per_second": 0,
     }
-    assert parse(credential(**least)).credentials["vm1"].limits == least
+    assert parse(credential(**least)).credentials["vm1"].terms.limits == least
     most: dict[str, Any] = dict.fromkeys(least, MAX_LIMIT)
-    assert parse(credential(**most)).credentials["vm1"].limits == most
+    assert parse(credential(**most)).credentials["vm1"].terms.limits == most
 
 
 @pytest.mark.parametrize(

@@ -46,13 +46,21 @@ def test_a_fixed_salt_of_the_configuration_is_not_used(monkeypatch: pytest.Monke
     assert vault.encrypt(PLAIN) != vault.encrypt(PLAIN)
 
 
-@pytest.mark.parametrize("secrets", [None, []])
+NONE = ("default", VaultSecret(b"no-vault-password-is-set\n"))  # as a script of the checkout says
+
+
+@pytest.mark.parametrize("secrets", [None, [], [NONE]])
 def test_without_a_password(secrets: list[tuple[str, Any]] | None) -> None:
     vault = AnsibleVault(secrets)
     with pytest.raises(CredentialError, match="give --vault-password-file"):
         vault.encrypt(PLAIN)
     with pytest.raises(CredentialError, match="a vault password is needed to read /s/vm1"):
         vault.decrypt(AnsibleVault([OLD]).encrypt(PLAIN), "/s/vm1")
+
+
+def test_the_word_for_no_password_is_passed_over() -> None:
+    encrypted = AnsibleVault([NONE, OLD]).encrypt(PLAIN)
+    assert VaultLib([OLD]).decrypt(encrypted) == PLAIN
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"$ANSIBLE_VAULT;1.1;AES256\n00\n"])

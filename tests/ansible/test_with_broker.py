@@ -55,7 +55,7 @@ class Host:
             path=self.path("acl.json"),
             site_id="lab",
             generation=self.issued.ledger().generation,
-            entries=dump_entries(self.issued.entries()),
+            entries=dump_entries(self.issued.handed()),
             **self._owned,
             **self._socket,
         )
