@@ -28,6 +28,8 @@ RETRY_BUSY_MS = 1000
 RETRY_LOW_MS = 5000
 _LONGEST_RETRY_MS = 3_600_000
 _ALARMS = 100  # that are remembered; all are counted
+_ALARMS_OF_ONE_ID = 5  # of them, in
+_ALARM_SECONDS = 600
 
 Reply = Block | Accepted | Retry
 _ROLE_PERMISSIONS = {Role.CLIENT: "draw", Role.FEEDER: "feed", Role.PEER: "peer"}
@@ -35,6 +37,7 @@ _ROLE_PERMISSIONS = {Role.CLIENT: "draw", Role.FEEDER: "feed", Role.PEER: "peer"
 
 class Alarm(NamedTuple):
     unix: float
+    id: str  # whose credential it is about
     text: str
 
 
@@ -119,7 +122,7 @@ class Service:
             return True
         if self.access.entry(key) is not None and key not in self._expired_keys:
             self._expired_keys.add(key)
-            self._alarm(f"{key[0]}: its credential has expired and is still in use")
+            self._alarm(key[0], "its credential has expired and is still in use")
         return False
 
     def login(self, auth: Auth, address: str = "") -> SessionFacts:
@@ -131,10 +134,10 @@ class Service:
         record = self.ids.login(entry, self._monotonic_seconds())
         trouble = record.note_boot(auth.boot_id, auth.counter)
         if trouble is not None:
-            self._alarm(f"{auth.id}: {trouble}: is it a clone, or restored from a snapshot?")
+            self._alarm(auth.id, f"{trouble}: is it a clone, or restored from a snapshot?")
         trouble = record.note_address(entry, address)
         if trouble is not None:
-            self._alarm(f"{auth.id}: {trouble}: was its credential copied?")
+            self._alarm(auth.id, f"{trouble}: was its credential copied?")
         self._n_sessions += 1
         record.sessions += 1
         # What the other side said is in it, so that even a broker that was itself restored from
@@ -194,10 +197,17 @@ class Service:
             ends.append(first_use_unix + entry.expires_after_use_seconds)
         return entry if not ends or self._unix_seconds() < min(ends) else None
 
-    def _alarm(self, text: str) -> None:
+    def _alarm(self, name: str, text: str) -> None:
+        """Counted always; said and kept so often for one id only, or it would bury the others'."""
         self.n_alarms += 1
-        self.alarms.append(Alarm(self._unix_seconds(), text))
-        self._log(text, WARNING)
+        now = self._unix_seconds()
+        own = [alarm for alarm in self.alarms if alarm.id == name]
+        if len(own) >= _ALARMS_OF_ONE_ID:
+            if now - own[0].unix < _ALARM_SECONDS:
+                return
+            self.alarms.remove(own[0])
+        self.alarms.append(Alarm(now, name, f"{name}: {text}"))
+        self._log(f"{name}: {text}", WARNING)
 
     # Draws
 

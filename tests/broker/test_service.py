@@ -351,9 +351,26 @@ def test_alarms_are_raised_counted_and_never_refuse() -> None:
 
 def test_alarms_are_bounded() -> None:
     desk = Desk()
-    for _ in range(500):
+    for number in range(200):
+        for _ in range(2):
+            desk.login(f"vm{number}", counter=5)
+    assert (desk.service.n_alarms, len(desk.service.alarms)) == (200, 100)
+
+
+def test_the_alarms_of_one_id_do_not_bury_those_of_others() -> None:
+    desk = Desk()
+    for _ in range(2):
+        desk.login("vm2", counter=5)
+    for _ in range(501):
         desk.login("vm1", counter=5)
-    assert (desk.service.n_alarms, len(desk.service.alarms)) == (499, 100)
+    assert desk.service.n_alarms == 501
+    assert [alarm.id for alarm in desk.service.alarms] == ["vm2", *["vm1"] * 5]
+    assert len(desk.lines) == 6
+    desk.now_seconds = 600
+    desk.login("vm1", counter=5)
+    assert [alarm.id for alarm in desk.service.alarms] == ["vm2", *["vm1"] * 5]
+    assert desk.service.alarms[-1].unix == 1_000_600
+    assert len(desk.lines) == 7
 
 
 def test_a_new_access_list_changes_limits_and_forgets() -> None:
