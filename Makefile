@@ -48,7 +48,7 @@ lock: ## resolve the dependencies anew into requirements/dev.txt
 		-o requirements/dev.txt
 
 .PHONY: help lock venv deb lab lab-down lab-status lab-ssh demo check test golden \
-	health-table false-alarms clean
+	bench-feeder health-table false-alarms clean
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
@@ -87,6 +87,10 @@ golden: venv ## the estimators of entropy assess against NIST's figures: minutes
 
 health-table: venv ## make the tables of docs/health-tests.md anew
 	@$(PY) -m tests.health.table
+
+bench-feeder: venv ## how fast the USB driver reads, and what a whole feeder costs
+	@$(PY) -m lab install tests/usb/packages.txt
+	@umockdev-wrapper $(PY) -m tests.usb.bench
 
 false-alarms: venv ## count the health tests' false alarms over 10^8 and 10^9 good samples
 	@$(PY) -m tests.health.false_alarms 100000000

@@ -18,13 +18,14 @@ from typing import Any, TypeVar
 from entropy.sources.base import Figures, Source
 
 T = TypeVar("T")
+MOST_BYTES = 16384  # read ahead; what a device of 80 kB/s gives while blocks are gathered
 _BYTES_AT_ONCE = 1024  # some devices give nothing until they have all that was asked for
 
 
 class SourceReader:
     """Runs one source's calls in order, one at a time. Use from one task of one event loop."""
 
-    def __init__(self, source: Source, most_bytes: int = 4096) -> None:
+    def __init__(self, source: Source, most_bytes: int = MOST_BYTES) -> None:
         self._source = source
         self._most_bytes = most_bytes
         self._changed = threading.Condition()  # guards all below

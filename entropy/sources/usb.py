@@ -32,7 +32,11 @@ from entropy.errors import SourceError, SourceGone
 from entropy.sources.base import Source, StatedFigures
 from entropy.sources.usb_find import GONE, INTERFACE, UsbKind, Wanted, claim, find, matches
 
-TRANSFER_BYTES = 4096  # at least; a whole number of packets, or the last one could babble
+# What is asked for at once is as much as the device gives in about 0.1 s: it waits between two
+# transfers. Whole packets always, or the last one could babble.
+LEAST_TRANSFER_BYTES = 4096
+MOST_TRANSFER_BYTES = 65536
+TRANSFER_SECONDS = 0.1
 FIRST_TIMEOUT_SECONDS = 5.0  # the first read after plugging in takes up to 2 s
 TIMEOUT_SECONDS = 1.0
 SILENCE_SECONDS = 15.0
@@ -120,7 +124,8 @@ class Claimed:
         self._where = ""
         self._timeout_seconds = FIRST_TIMEOUT_SECONDS
         self._endpoint_address = 0
-        self._n_bytes = 0
+        self._packet_bytes = 0
+        self._wanted_bytes = LEAST_TRANSFER_BYTES
         try:
             refusal = self._claim_one(kind, wanted) or self._choose(endpoint_address)
         except OSError as error:  # a USBError; most likely it went while we looked
@@ -154,8 +159,7 @@ class Claimed:
             is_meant = address in (None, endpoint.bEndpointAddress)
             if is_bulk and is_meant and endpoint.bEndpointAddress & _IN:
                 self._endpoint_address = int(endpoint.bEndpointAddress)
-                packet_bytes = int(endpoint.wMaxPacketSize)
-                self._n_bytes = -(-TRANSFER_BYTES // packet_bytes) * packet_bytes
+                self._packet_bytes = int(endpoint.wMaxPacketSize)
                 return None
         which = "endpoint" if address is None else f"endpoint {address:#x}"
         return SourceError(
@@ -173,11 +177,15 @@ class Claimed:
             if self._ending:
                 raise SourceGone(f"{self._name}: was closed")
             with self._lock:
+                n_bytes = -(-self._wanted_bytes // self._packet_bytes) * self._packet_bytes
+                started = time.monotonic()
                 try:
                     data = self._device.read(
-                        self._endpoint_address, self._n_bytes, int(1000 * self._timeout_seconds)
+                        self._endpoint_address, n_bytes, int(1000 * self._timeout_seconds)
                     )
                     if data:
+                        took_seconds = time.monotonic() - started
+                        self._pace(len(data) == n_bytes, took_seconds)
                         self._timeout_seconds = TIMEOUT_SECONDS
                         return bytes(data)
                     time.sleep(_EMPTY_PAUSE_SECONDS)
@@ -192,6 +200,13 @@ class Claimed:
             f"{self._name}: {self._where}, gave nothing for {SILENCE_SECONDS:g} s; if it stays"
             " like that, unplug it and plug it in again"
         )
+
+    def _pace(self, was_full: bool, took_seconds: float) -> None:
+        """Ask for more at once, or for less, next time."""
+        if was_full and took_seconds < TRANSFER_SECONDS / 2:
+            self._wanted_bytes = min(2 * self._wanted_bytes, MOST_TRANSFER_BYTES)
+        elif not was_full or took_seconds > TRANSFER_SECONDS:
+            self._wanted_bytes = max(self._wanted_bytes // 2, LEAST_TRANSFER_BYTES)
 
     def _survive(self, error: Any, n_errors: int) -> None:
         """Make the next read possible, or raise."""

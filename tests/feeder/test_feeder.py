@@ -19,6 +19,7 @@ from entropy.feeder import Feeder, check
 from entropy.feeder_status import metrics
 from entropy.feeder_status import status as status_of
 from entropy.sources.base import Figures
+from entropy.sources.reader import MOST_BYTES
 from tests.feeder.site import (
     CREDIT_BITS,
     FAST,
@@ -305,12 +306,12 @@ def test_a_full_reservoir_pauses_the_source(site: Site, said: list[str]) -> None
                 await until(lambda: feeder.state == "paused")
                 assert feeder.status_line == "strings paused; broker1 is full"
                 assert len(received.blocks) == 8
-                assert feeder.outbox.held_blocks <= 4 + (4096 + WINDOW) // N_RAW + 1
+                assert feeder.outbox.held_blocks <= 4 + (MOST_BYTES + WINDOW) // N_RAW + 1
                 n_read = source.n_read
                 # Room for one: it comes by itself, asked for by an empty frame.
                 broker.service.reservoir.take(64, client_id="vm1", session=b"s")
                 await until(lambda: len(received.blocks) == 9)
-                assert source.n_read <= n_read + 4096 + WINDOW  # what it reads ahead
+                assert source.n_read <= n_read + MOST_BYTES + WINDOW  # what it reads ahead
             assert broker.status()["accounting"]["lost_bits"] == 0
 
     asyncio.run(scenario())

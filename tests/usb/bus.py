@@ -41,6 +41,7 @@ _STATUS = {
     "gone": -errno.ESHUTDOWN,
 }
 _ERRNO = {"gone": errno.ENODEV, "busy": errno.EBUSY}
+_LONGEST_WAIT_MS = 100  # or libusb could not look at its clock
 _LOOK_AGAIN_MS = 1  # a file is always ready to be polled, so an answer that waits keeps both calm
 
 
@@ -157,8 +158,20 @@ class DeviceFile(UMockdev.IoctlBase):  # type: ignore[misc]
                 return 0
         if not self.device.plugged:
             return errno.ENODEV
-        GLib.timeout_add(_LOOK_AGAIN_MS, self._not_yet, client)
+        if any(urb.answer is not None for urb in self.urbs):  # it comes: the answer waits for it
+            due = min(urb.due for urb in self.urbs if urb.answer is not None)
+            left_ms = min(max(1, int(1000 * (due - time.monotonic()))), _LONGEST_WAIT_MS)
+            GLib.timeout_add(left_ms, self._late, client, arg)
+        else:
+            GLib.timeout_add(_LOOK_AGAIN_MS, self._not_yet, client)
         return None
+
+    def _late(self, client: Any, arg: Any) -> bool:
+        if client.get_connected():
+            result = self._reap(client, arg)
+            if result is not None:
+                client.complete(-1 if result else 0, result)
+        return False
 
     def _not_yet(self, client: Any) -> bool:
         if client.get_connected():

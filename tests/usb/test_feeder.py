@@ -53,7 +53,7 @@ def accepted(one: Feeder) -> int:
 
 def test_it_waits_for_a_device_and_says_so_once(site: Site, world: World, said: list[str]) -> None:
     async def scenario() -> None:
-        async with site.broker() as broker, feeder(site, broker) as one:
+        async with site.broker(capacity_blocks=10**6) as broker, feeder(site, broker) as one:
             check(config(site, broker))
             await until(lambda: one.state == "alea: no Araneus Alea is plugged in")
             await asyncio.sleep(0.1)  # several looks
@@ -70,7 +70,7 @@ def test_unplugged_and_plugged_in_elsewhere(site: Site, world: World, said: list
     """Nothing that was begun survives, and the start-up test comes before anything more."""
 
     async def scenario() -> None:
-        async with site.broker() as broker, feeder(site, broker) as one:
+        async with site.broker(capacity_blocks=10**6) as broker, feeder(site, broker) as one:
             name = world.plug(kernel_driver="chaoskey")
             await until(lambda: accepted(one) > 0)
             world.script(name, ["short", 100], ["gone"])
@@ -90,7 +90,7 @@ def test_zeros_are_caught_and_nothing_of_them_is_pushed(
     site: Site, memory: MemoryWorld, said: list[str]
 ) -> None:
     async def scenario() -> None:
-        async with site.broker() as broker, feeder(site, broker) as one:
+        async with site.broker(capacity_blocks=10**6) as broker, feeder(site, broker) as one:
             received = Received(broker)
             name = memory.plug()
             await until(lambda: accepted(one) > 0)
@@ -130,7 +130,7 @@ def test_two_devices_two_feeders(
 
     async def scenario() -> None:
         async with AsyncExitStack() as stack:
-            broker = await stack.enter_async_context(sites[0].broker(capacity_blocks=4096))
+            broker = await stack.enter_async_context(sites[0].broker(capacity_blocks=10**6))
             one = await stack.enter_async_context(feeder(sites[0], broker, "alea:serial=A1"))
             two = await stack.enter_async_context(feeder(sites[1], broker, "alea:serial=B2"))
             await until(lambda: accepted(one) > 0 and accepted(two) > 0)
