@@ -149,6 +149,27 @@ def _parser() -> argparse.ArgumentParser:
         "--control", default=CONTROL_SOCKET, metavar="PATH", help=f"its socket ({CONTROL_SOCKET})"
     )
 
+    credential = command("credential", "What the controller keeps of credentials.", None)
+    actions = credential.add_subparsers(
+        metavar="ACTION", dest="action", required=True, parser_class=_Parser
+    )
+    text = "Hand a credential to a provisioning system."
+    export = actions.add_parser("export", help=text, description=text)
+    export.set_defaults(run=_export)
+    export.add_argument("--id", required=True, help="whose")
+    form = export.add_mutually_exclusive_group(required=True)
+    form.add_argument("--json", action="store_true", help="credential.json, as the client reads it")
+    form.add_argument("--cloud-init", action="store_true", help="user data that installs it")
+    export.add_argument(
+        "--state-dir", required=True, metavar="DIR", help="entropy_state_dir of the fleet"
+    )
+    export.add_argument(
+        "--vault-password-file",
+        metavar="FILE",
+        help="the password, or a program that prints it (ANSIBLE_VAULT_PASSWORD_FILE)",
+    )
+    export.add_argument("--output", metavar="FILE", help="mode 0600 (standard output)")
+
     command("demo", "The whole way of the bytes in one process, in a few seconds.", _demo)
     return parser
 
@@ -269,6 +290,25 @@ def _status(options: argparse.Namespace) -> int:
     from entropy import status
 
     return status.run(options.control, as_json=options.json)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from entropy import export
+    from entropy.ansible_vault import PASSWORD_FILE_VARIABLE
+
+    password_file = options.vault_password_file or os.environ.get(PASSWORD_FILE_VARIABLE)
+    if not password_file:
+        raise UsageError(
+            f"where is the vault password? Name its file with --vault-password-file or in"
+            f" {PASSWORD_FILE_VARIABLE}"
+        )
+    return export.run(
+        options.id,
+        state_dir=options.state_dir,
+        password_file=password_file,
+        form=export.JSON if options.json else export.CLOUD_INIT,
+        output=options.output,
+    )
 
 
 def _demo(options: argparse.Namespace) -> int:
