@@ -24,8 +24,10 @@ SOURCE_KEYS = (
     "reason",
     "credit_bits_per_second",
     "lab_only_credit_kernel",
+    "fips140",
 )
-SOURCE_KINDS = ("hwrng", "jitter", "kernel", "file")
+SOURCE_KINDS = ("alea", "chaoskey", "serial", "hwrng", "jitter", "exec", "kernel", "file")
+AUTO = "auto"  # the role looks for a device itself
 BLOCK_BYTES = 64
 BLOCK_COST_BITS = 576  # what the conditioner takes from a source for one block
 
@@ -202,6 +204,12 @@ def _feeder(feeder: Mapping[str, Any], brokers: list[Mapping[str, Any]]) -> Iter
         return
     if not sources:
         yield f"{name} is a feeder without a source: set entropy_feeder_sources, or remove it."
+    chosen = {s.get("uri") for s in sources if str(s.get("uri")).startswith("hwrng:name=")}
+    if len(chosen) > 1:
+        yield (
+            f"{name}: {' and '.join(sorted(chosen))}: Linux reads from one of its generators at a "
+            "time. Name one."
+        )
     names = [source.get("name") for source in sources]
     for source in sources:
         where = f"{name}: source {source.get('name', '')!r}"
@@ -219,8 +227,8 @@ def _source(source: Mapping[str, Any]) -> Iterable[str]:
             yield f"{key}: unknown key" + (f"; did you mean {nearest[0]}?" if nearest else ".")
     uri = str(source.get("uri", ""))
     kind = uri.split(":", 1)[0]
-    if ":" not in uri or kind not in SOURCE_KINDS:
-        yield f"uri is {uri!r}: write one of {', '.join(k + ':' for k in SOURCE_KINDS)}."
+    if uri != AUTO and (":" not in uri or kind not in SOURCE_KINDS):
+        yield f"uri is {uri!r}: write one of {', '.join(k + ':' for k in SOURCE_KINDS)}, or auto."
     figures = {
         key: source[key]
         for key in ("credit_bits_per_byte", "test_bits_per_byte")
@@ -229,7 +237,9 @@ def _source(source: Mapping[str, Any]) -> Iterable[str]:
     for key, value in figures.items():
         if not _number(value) or not 0 <= value <= 8:
             yield f"{key} is {value!r}: it must be a number of bits from 0 to 8."
-    if figures and not source.get("reason"):
+    if figures and uri == AUTO:
+        yield "with auto the device that is found brings its own figures: leave them out."
+    elif figures and not source.get("reason"):
         yield "a figure without a reason: say in reason how it was found."
     rate: Any = source.get("credit_bits_per_second")
     if not _number(rate) or rate < 0:

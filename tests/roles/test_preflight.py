@@ -146,6 +146,20 @@ WRONG: dict[str, tuple[Change, str]] = {
     "no rate": (source("rng2", credit_bits_per_second=None), "credit_bits_per_second is None"),
     "a misspelt key": (source("rng2", credit_bits_per_bite=1), "did you mean credit_bits_per_byte"),
     "a kernel with credit": (source("rng2", uri="kernel:"), "the kernel's own generator earns no"),
+    "figures for whatever is found": (
+        source("rng2", uri="auto"),
+        "with auto the device that is found brings its own figures",
+    ),
+    "two generators of one kernel": (
+        host(
+            "rng2",
+            entropy_feeder_sources=[
+                {"name": name, "uri": f"hwrng:name={name}", "credit_bits_per_second": 100}
+                for name in ("a", "b")
+            ],
+        ),
+        "hwrng:name=a and hwrng:name=b: Linux reads from one of its generators at a time",
+    ),
     "too little if one dies": (
         source("rng2", credit_bits_per_second=3.8),
         "would starve if rng1's hwrng (100 bit/s) died: 4 clients need 3.84 bit/s",
@@ -166,6 +180,25 @@ def test_each_wrong_thing_has_its_own_sentence(name: str) -> None:
     assert len(said) == 1, said
     assert sentence in said[0]
     assert said[0].endswith((".", "?"))
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "auto",
+        "alea:",
+        "alea:serial=A1",
+        "chaoskey:endpoint=raw",
+        "serial:/dev/ttyACM0?model=truerng",
+        "hwrng:name=tpm-rng-0",
+        "exec:camera --noise",
+    ],
+)
+def test_every_kind_of_source_can_be_named(uri: str) -> None:
+    fleet = sound()
+    one = {"name": "one", "uri": uri, "fips140": True, "credit_bits_per_second": 100.0}
+    fleet["hostvars"]["rng1"]["entropy_feeder_sources"] = [one]
+    assert found(fleet) == []
 
 
 def test_one_broker_and_one_source_can_be_accepted() -> None:
