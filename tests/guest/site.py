@@ -7,6 +7,7 @@ guest's agent: what is in the guest's memory is all that there ever is of them.
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -186,22 +187,24 @@ class Site:
             f"{name} is missed", lambda: self.feeder(name)["source"]["state"] != "delivering"
         )
 
-    def await_pushed(self, name: str, *, n_looks: int = 1) -> None:
-        """Wait until all that the feeder has is with the broker, at so many looks in a row.
+    def await_pushed(self, name: str, *, quiet_seconds: float = 0.0) -> None:
+        """Wait until all that the feeder has is with the broker, and that so long.
 
-        More than one look is for a source that is silent: what it gave may still be on its way.
+        quiet_seconds is for a source that has just gone silent: what it gave is still on its way.
+        Several looks must agree too, since a busy machine's guest gets on only now and then.
         """
-        seen: list[int] = []
+        since_seconds, seen_bits, n_looks = 0.0, -1, 0
 
         def look() -> bool:
+            nonlocal since_seconds, seen_bits, n_looks
             books = self.feeder(name)["accounting"]
-            if books["held_bits"] or books["accepted_bits"] != books["sent_bits"]:
-                seen.clear()
-            elif seen and seen[-1] != books["sent_bits"]:
-                seen[:] = [books["sent_bits"]]
-            else:
-                seen.append(books["sent_bits"])
-            return len(seen) >= n_looks
+            pushed = not books["held_bits"] and books["accepted_bits"] == books["sent_bits"]
+            if not pushed or books["sent_bits"] != seen_bits:
+                since_seconds, n_looks = time.monotonic(), 0
+            seen_bits = books["sent_bits"]
+            n_looks += pushed
+            quiet = time.monotonic() - since_seconds >= quiet_seconds
+            return pushed and quiet and n_looks >= (5 if quiet_seconds else 1)
 
         self.guest.until(f"all of {name} is pushed", look)
 

@@ -101,7 +101,7 @@ def test_stuck_data_is_caught_and_goes_nowhere(site: Site) -> None:
     assert site.feeder("alea")["source"]["failures"] == 0
     # Let the broker have all that the device gave: now it is known what must not grow.
     site.alea_gives("nothing")
-    site.await_pushed("alea", n_looks=10)
+    site.await_pushed("alea", quiet_seconds=1.5)
     fed = site.fed("alea")["fed_bits"]
     sent = site.feeder("alea")["accounting"]["sent_bits"]
 
