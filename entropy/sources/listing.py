@@ -136,9 +136,7 @@ def _on_usb(
 def _hwrng(root: str) -> Iterator[Device]:
     available = text(_under(root, CURRENT_DEVICE_PATH).with_name("rng_available"))
     current = text(_under(root, CURRENT_DEVICE_PATH))
-    for name in available.split():
-        if name == "none":
-            continue
+    for name in _names(available, current):
         is_current = name == current
         first = "" if is_current else f"as root: {SWITCH.format(name=name)}"
         holder = process_with(DEFAULT_PATH, root) if is_current else ""
@@ -148,6 +146,15 @@ def _hwrng(root: str) -> Iterator[Device]:
         yield Device(
             f"{name}, {what}", "", name, holder, f"hwrng:name={name}", *figures, first, note
         )
+
+
+def _names(available: str, current: str) -> list[str]:
+    """The names in rng_available. chaoskey's is the product's, with spaces: such a one can be told
+    from several only while it is the current one."""
+    if " " not in current:
+        return [name for name in available.split() if name != "none"]
+    before, found, after = available.partition(current)
+    return [*_names(before, ""), *([found] if found else []), *_names(after, "")]
 
 
 def _jitter(root: str) -> Iterator[Device]:

@@ -170,6 +170,16 @@ def test_what_the_kernel_drives(machine: Machine) -> None:
     assert first_real(machine.found()) == machine.found()[1]
 
 
+def test_a_name_with_spaces_is_one_device(machine: Machine) -> None:
+    # What chaoskey calls an Alea: its product string, and its serial number.
+    machine.hwrng("Alea II TRNG-A1", "tpm-rng-0", "Alea II TRNG-A1", "virtio_rng.0")
+    assert [one.uri for one in machine.found()] == [
+        "hwrng:name=tpm-rng-0",
+        "hwrng:name=Alea II TRNG-A1",
+        "hwrng:name=virtio_rng.0",
+    ]
+
+
 def test_the_first_real_one(machine: Machine) -> None:
     machine.hwrng("tpm-rng-0", "tpm-rng-0")
     machine.plug("2-3", "1fc9:8110")
