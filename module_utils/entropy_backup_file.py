@@ -111,8 +111,8 @@ def restore(
     changed = [name for name, data in files.items() if store.read(name) != data]
     if changed and not check:
         with store.lock(to_write=True):
-            for name in sorted(changed, key=lambda name: name == LEDGER):
-                store.write(name, files[name])
+            store.write_all({name: files[name] for name in changed if name != LEDGER})
+            store.write(LEDGER, files[LEDGER])
     return Moved(bool(changed), path, ledger)
 
 

@@ -115,11 +115,20 @@ def install(wanted: Wanted, content: bytes) -> None:
         raise FileProblem(f"{wanted.path} cannot be written: {error.strerror}") from None
 
 
-def replace(path: str, content: bytes, *, mode: int = 0o600, uid: int = -1, gid: int = -1) -> None:
+def replace(
+    path: str,
+    content: bytes,
+    *,
+    mode: int = 0o600,
+    uid: int = -1,
+    gid: int = -1,
+    synced: bool = True,
+) -> None:
     """Put a file in place of another so that a reader, or a power cut, sees the old or the new.
 
     The name of the temporary file is fixed: what an interrupted run left is replaced by the next.
-    Raises OSError.
+    Unless it is `synced` a power cut may bring back the old one; sync_directory ends that, for many
+    files at once. Raises OSError.
     """
     directory, name = os.path.split(path)
     temporary = os.path.join(directory, f".{name}.new")
@@ -140,7 +149,8 @@ def replace(path: str, content: bytes, *, mode: int = 0o600, uid: int = -1, gid:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
-    sync_directory(directory)
+    if synced:
+        sync_directory(directory)
 
 
 def sync_directory(directory: str) -> None:

@@ -214,8 +214,7 @@ def _commit(
         after = replace(after, acl_file_sha256=_write_acl(store, after, known))
     if after != before:
         store.write_ledger(after)
-    for name, data in encrypted.items():
-        store.write(name, data)
+    store.write_all(encrypted)
     store.sweep(after)
     return after
 
