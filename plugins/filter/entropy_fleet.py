@@ -85,7 +85,10 @@ def own_broker_first(
 
 
 def credentials(names: Iterable[str], groups: Groups, hostvars: HostVars) -> list[dict[str, Any]]:
-    """What the given hosts need, by host and role: host, role, id, permissions, path, group."""
+    """What the given hosts need, by host and role: host, role, id, permissions, path, group.
+
+    And the tenant, where `entropy_tenant` names one.
+    """
     return [
         {
             "host": name,
@@ -94,6 +97,7 @@ def credentials(names: Iterable[str], groups: Groups, hostvars: HostVars) -> lis
             "permissions": [PERMISSIONS[role]],
             "path": CREDENTIAL_PATHS[role],
             "group": f"entropy-{role}",
+            **_tenant(hostvars[name]),
         }
         for name in names
         for role in roles(name, groups)
@@ -126,6 +130,11 @@ def _credential_id(name: str, role: str, groups: Groups, hostvars: HostVars) -> 
     """The plain id for a host's first role; the others carry the role behind a dot."""
     first = roles(name, groups)[:1] == [role]
     return host_id(name, hostvars) + ("" if first else f".{role}")
+
+
+def _tenant(of_host: Mapping[str, Any]) -> dict[str, str]:
+    tenant = _value(of_host, "entropy_tenant", "")
+    return {"tenant": str(tenant)} if tenant else {}
 
 
 def _own_name_used(name: str, hostvars: HostVars) -> bool:
