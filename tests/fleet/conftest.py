@@ -61,12 +61,12 @@ class Fleet:
     def container(self, host: str) -> str:
         return container(host)
 
-    def play(self, *arguments: str, playbook: str = "site.yml") -> Run:
-        """One run of a playbook on the lab's inventory."""
+    def play(self, *arguments: str, playbook: str = "site.yml", inventory: Path = INVENTORY) -> Run:
+        """One run of a playbook, on the lab's inventory unless another is given."""
         done = subprocess.run(
             [
                 str(Path(sys.executable).parent / "ansible-playbook"),
-                *("-i", str(INVENTORY), playbook, *arguments),
+                *("-i", str(inventory), playbook, *arguments),
             ],
             cwd=CHECKOUT,
             capture_output=True,

@@ -1,0 +1,253 @@
+"""What happens to credentials in a fleet that lives, in the order in which it happens here."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.fleet.conftest import BROKERS, VMS, wait_until
+from tests.lifecycle.conftest import CONTROLLER, CREDENTIAL, Story
+
+pytestmark = pytest.mark.fleet
+
+SITE, CREDENTIALS, ROTATE, REVOKE = (
+    "site.yml",
+    *(f"playbooks/{name}.yml" for name in ("credentials", "rotate", "revoke")),
+)
+# Draws for as long as a file is there; says how often, and how often there was nothing.
+LOAD = """
+touch /run/entropy-load
+nohup bash -c 'while [ -e /run/entropy-load ]; do
+  if [ "$(entropy draw --config {config} --bytes 4 | wc -c)" = 4 ]
+  then echo drawn; else echo NOT; fi
+done' >/run/entropy-load.log 2>/run/entropy-load.err </dev/null &
+"""
+# Opens a session, draws in it for ever, and says when that came to an end.
+SESSION = """
+import os, time
+from entropy import kernel
+from entropy.client_state import ClientState
+from entropy.config import load_client
+from entropy.dial import dial
+from entropy.errors import EntropyError
+from entropy.wire.codes import DrawKind
+
+config = load_client("/etc/entropy/client.toml")
+with dial(config, ClientState(config.state_dir), config.brokers[-1], 10) as connection:
+    open("/run/entropy-session.open", "w").close()
+    try:
+        while True:
+            connection.draw(DrawKind.TOPUP, 1, 5)
+            time.sleep(0.2)
+    except (EntropyError, OSError) as error:
+        with open("/run/entropy-session.end", "w") as file:
+            file.write(f"{time.time()} {type(error).__name__}")
+"""
+
+
+# A client that is started without a credential, and is given one; says how long it then took.
+IMAGE = f"""
+log() {{ journalctl -u entropy-client -n 3 --output=cat; }}
+mv {CREDENTIAL} /run/entropy-later.json
+systemctl restart entropy-client
+until log | grep -q 'waiting for {CREDENTIAL}'; do sleep 0.05; done
+systemctl is-active --quiet entropy-client || exit 1
+began=$(date +%s%N)
+mv /run/entropy-later.json {CREDENTIAL}
+until log | grep -q 'from broker'; do sleep 0.05; done
+echo $(( ($(date +%s%N) - began) / 1000000 ))
+"""
+
+
+def changed(recap: dict[str, dict[str, int]]) -> dict[str, int]:
+    return {host: of["changed"] for host, of in recap.items() if of["changed"]}
+
+
+def test_a_run_on_a_deployed_fleet_changes_nothing(story: Story) -> None:
+    run = story.play(SITE)
+    assert run.status == 0, run.output[-3000:]
+    assert changed(run.recap) == {}
+    assert all(story.draws(vm) for vm in VMS)
+
+
+def test_a_rotation_under_load_fails_no_draw(story: Story) -> None:
+    fleet = story.fleet
+    before = {vm: story.key_id(vm) for vm in VMS}
+    old = story.with_copied_key("vm3")
+    for vm in ("vm1", "vm2"):
+        fleet.ssh(vm, LOAD.format(config="/etc/entropy/client.toml"))
+    run = story.play(ROTATE)
+    drawn = {}
+    for vm in ("vm1", "vm2"):
+        fleet.ssh(vm, "rm /run/entropy-load")
+        drawn[vm] = fleet.ssh(vm, "cat /run/entropy-load.log").stdout.split()
+    assert run.status == 0, run.output[-3000:]
+    assert {vm: words.count("NOT") for vm, words in drawn.items()} == {"vm1": 0, "vm2": 0}
+    assert all(words.count("drawn") > 5 for words in drawn.values())
+    assert not [vm for vm in VMS if story.key_id(vm) == before[vm]]
+    # Nobody waits for anything, and the old keys are of no use.
+    assert "the old one goes on working" not in run.output
+    assert story.draws("vm3")
+    assert not story.draws("vm3", old)
+    assert changed(story.play(CREDENTIALS).recap) == {}
+
+
+def test_a_machine_that_is_away_keeps_its_key_until_it_is_back(story: Story) -> None:
+    fleet = story.fleet
+    before = story.key_id("vm3")
+    fleet.podman("stop", "--time", "0", fleet.container("vm3"))
+    try:
+        run = story.play(ROTATE, "--limit", "vm3,vm4")
+    finally:
+        fleet.podman("start", fleet.container("vm3"))
+    assert "Not seen with the new key yet, the old one goes on working: vm3 (until" in run.output
+    wait_until(lambda: fleet.runs("vm3", "entropy-client"), "vm3 is back")
+    assert story.key_id("vm3") == before
+    assert story.draws("vm3")
+    # The next run gives it the new key, and the one after that ends the old one.
+    run = story.play(CREDENTIALS, "--limit", "vm3")
+    assert run.status == 0, run.output[-3000:]
+    assert changed(run.recap) == {"vm3": 1}
+    assert story.key_id("vm3") != before
+    assert story.draws("vm3")
+    run = story.play(CREDENTIALS, "--limit", "vm3")
+    assert "The new key was seen and the old one has ended: vm3." in run.output
+    assert story.draws("vm3")
+    assert changed(story.play(CREDENTIALS, "--limit", "vm3").recap) == {}
+
+
+def test_a_run_that_was_killed_before_it_installed_is_repaired_by_the_next(story: Story) -> None:
+    before = story.key_id("vm1")
+    line = "TASK [entropy_credentials : Assert that a broker knows the new list]"
+    story.play_until(line, ROTATE, "--limit", "vm1")
+    assert story.key_id("vm1") == before
+    assert story.draws("vm1")
+    run = story.play(CREDENTIALS, "--limit", "vm1")
+    assert run.status == 0, run.output[-3000:]
+    assert story.key_id("vm1") != before
+    assert story.draws("vm1")
+    assert "the old one has ended: vm1" in story.play(CREDENTIALS, "--limit", "vm1").output
+
+
+def test_a_shorter_inventory_revokes_nobody(story: Story) -> None:
+    run = story.play(CREDENTIALS, inventory=story.inventory_without("vm3", "vm4"))
+    assert run.status == 0, run.output[-3000:]
+    assert "Still valid, and in no inventory: vm3, vm4." in run.output
+    assert changed(run.recap) == {}
+    assert story.draws("vm3")
+    assert story.draws("vm4")
+
+
+def test_a_revocation_cuts_live_sessions_and_refuses_new_ones(story: Story) -> None:
+    fleet = story.fleet
+    copy = story.with_copied_key("vm4")
+    fleet.ssh("vm4", f"cat >/run/entropy-session.py <<'END'\n{SESSION}\nEND")
+    fleet.ssh(
+        "vm4",
+        "nohup /usr/bin/python3 /run/entropy-session.py </dev/null >/dev/null 2>&1 &",
+    )
+    wait_until(lambda: _is_there(story, "vm4", "/run/entropy-session.open"), "a session is open")
+    run = story.play(REVOKE, "-e", "ids=vm4")
+    assert run.status == 0, run.output[-3000:]
+    assert _is_there(story, "vm4", "/run/entropy-session.end")
+    ended, error = fleet.ssh("vm4", "cat /run/entropy-session.end").stdout.split()
+    published = max(
+        float(fleet.ssh(broker, "stat -c %.6Y /etc/entropy/broker/acl.json").stdout)
+        for broker in BROKERS
+    )
+    assert float(ended) - published < 2, error
+    began = time.monotonic()
+    assert not story.draws("vm4", copy)
+    assert time.monotonic() - began < 10
+    assert not _is_there(story, "vm4", CREDENTIAL)
+    assert not fleet.runs("vm4", "entropy-client")
+
+
+def test_who_was_revoked_is_skipped_until_admitted_again(story: Story) -> None:
+    run = story.play(SITE, "--limit", "vm4")
+    assert run.status == 0, run.output[-3000:]
+    assert "Revoked earlier, so skipped: vm4." in run.output
+    assert changed(run.recap) == {}
+    run = story.play(SITE, "--limit", "vm4", "-e", "reissue=vm4")
+    assert run.status == 0, run.output[-3000:]
+    assert story.draws("vm4")
+
+
+def test_a_machine_built_anew_gets_a_new_key_and_the_old_one_ends(story: Story) -> None:
+    fleet = story.fleet
+    before = story.key_id("vm2")
+    copy = story.with_copied_key("vm2")
+    fleet.ssh("vm2", f"rm {CREDENTIAL}")
+    run = story.play(CREDENTIALS, "--limit", "vm2")
+    assert run.status == 0, run.output[-3000:]
+    assert story.key_id("vm2") != before
+    assert story.draws("vm2")
+    assert not story.draws("vm2", copy)
+
+
+def test_a_client_without_a_credential_waits_and_works_when_it_comes(story: Story) -> None:
+    """As on a machine made from an image."""
+    fleet = story.fleet
+    milliseconds = fleet.ssh("vm1", IMAGE).stdout
+    # Half a second to find it, and one draw; a machine with much else to do may take longer.
+    assert int(milliseconds) < 5000
+
+
+def test_an_old_ledger_is_refused(story: Story) -> None:
+    old = story.folder / "old"
+    shutil.copytree(CONTROLLER, old)
+    assert story.play(ROTATE, "--limit", "vm1").status == 0
+    new = CONTROLLER.rename(story.folder / "new")
+    shutil.copytree(old, CONTROLLER)
+    try:
+        run = story.play(CREDENTIALS)
+    finally:
+        shutil.rmtree(CONTROLLER)
+        new.rename(CONTROLLER)
+    assert run.status != 0
+    assert "it is an old copy" in run.output
+    assert changed(run.recap) == {}
+    assert story.draws("vm1")
+
+
+def test_a_lost_state_directory_is_restored_from_its_backup(story: Story) -> None:
+    backup = ("-e", f"entropy_backup_file={story.folder / 'backup.vault'}")
+    assert story.play("playbooks/backup.yml", *backup).status == 0
+    assert changed(story.play("playbooks/backup.yml", *backup).recap) == {}
+    shutil.rmtree(CONTROLLER)
+    run = story.play(CREDENTIALS)
+    assert run.status != 0
+    assert "its state directory is lost or the path is wrong" in run.output
+    run = story.play("playbooks/restore.yml", *backup)
+    assert run.status == 0, run.output[-3000:]
+    run = story.play(SITE)
+    assert run.status == 0, run.output[-3000:]
+    assert changed(run.recap) == {}
+
+
+def test_nowhere_is_a_secret(story: Story) -> None:
+    """In nothing that came before: not said, not logged, not in a process list, not left behind."""
+    fleet = story.fleet
+    assert story.said
+    assert len(story.secrets) > 100
+    assert story.owners_of_secrets_in("".join(story.said)) == set()
+    assert story.owners_of_secrets_in("\n".join(story.shown_by_processes)) == set()
+    patterns = "\n".join(story.secrets)
+    for host in fleet.state["hosts"]:
+        log = fleet.ssh(host, "journalctl --output=cat").stdout
+        assert story.owners_of_secrets_in(log) == set(), f"the log of {host}"
+        search = "grep -rlF -f - /tmp /var/tmp /root /home /etc/ansible"
+        assert fleet.ssh(host, search, stdin=patterns, check=False).stdout == ""
+    left = [path for path in Path.home().glob(".ansible/tmp/**/*") if path.is_file()]
+    assert [path for path in left if story.owners_of_secrets_in(_text(path))] == []
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace")
+
+
+def _is_there(story: Story, host: str, path: str) -> bool:
+    return story.fleet.ssh(host, f"test -e {path}", check=False).returncode == 0
