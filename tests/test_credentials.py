@@ -169,6 +169,12 @@ def test_an_access_list_comes_back_from_its_file(tmp_path: Path) -> None:
         acl_entry(
             new_credential("rng1", "lab", frozenset({"feed", "draw"})), credit_bits_per_second=0
         ),
+        acl_entry(
+            new_credential("vm2", "lab", ["draw"]),
+            not_after_unix=1896084000,
+            expires_after_use_seconds=86400,
+            addresses=("10.0.0.7/32", "fd00::/64"),
+        ),
     ]
     path = _write(tmp_path / "acl.json", _acl(*map(entry_as_json, entries)))
     found = load_acl(path)
@@ -189,6 +195,10 @@ def test_an_access_list_comes_back_from_its_file(tmp_path: Path) -> None:
         (_acl(_entry(burst_bytes=1.5)), "whole number"),
         (_acl(_entry(burst_bytes=None)), "whole number"),
         (_acl(_entry(credit_bits_per_second=-1)), "from 0 to"),
+        (_acl(_entry(not_after_unix=0)), "from 1 to"),
+        (_acl(_entry(expires_after_use_seconds=1.5)), "whole number"),
+        (_acl(_entry(addresses="10.0.0.7")), "'addresses' must be a list"),
+        (_acl(_entry(addresses=["10.0.0.7/24"])), "must be addresses or networks"),
         (_acl(_entry(burst_byte=5)), "did you mean 'burst_bytes'?"),
         (_acl(5), "entries[0]: this is not a JSON object"),
         (_acl(generation=-1), "'generation' must be from 0"),
