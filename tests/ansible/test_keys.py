@@ -42,14 +42,14 @@ class Life:
         self.used: dict[str, int] = {}
         self.sessions: dict[str, int] = {}
 
-    def keys(self) -> tuple[Key, ...]:
+    def held(self) -> tuple[Key, ...]:
         return self.recorded["vm1"].keys if self.recorded else ()
 
     def run(self, **arguments: object) -> None:
         bootstrap = bool(arguments.pop("handed_out", False))
         uses = {
             ("vm1", key.key_id): Use(self.used.get(key.key_id), self.sessions.get(key.key_id, 0))
-            for key in self.keys()
+            for key in self.held()
         }
         wanted = {"vm1": {"bootstrap": bootstrap}}
         asked = request(None if "state" in arguments else wanted, **arguments)
@@ -65,7 +65,7 @@ class Life:
         self.recorded = {"vm1": replace(credential, terms=Terms(("draw",)))}
 
     def happen(self, event: object) -> None:
-        own = [key.key_id for key in self.keys() if key.valid]
+        own = [key.key_id for key in self.held() if key.valid]
         if isinstance(event, tuple):
             kind, number, *rest = event
             if kind == "days":
@@ -84,7 +84,7 @@ class Life:
             self.run(reissue=["vm1"])
         elif event == "rotate" and own:
             self.run(state="rotated", ids=["vm1"])
-        elif event == "revoke" and self.keys():
+        elif event == "revoke" and self.held():
             self.run(state="revoked", ids=["vm1"])
 
 
@@ -94,16 +94,16 @@ def test_whatever_happens(events: list[object]) -> None:
     life.run()
     ended: set[str] = set()
     for event in events:
-        revoked_before = not any(key.valid for key in life.keys())
-        before = {key.key_id for key in life.keys() if key.valid}
+        revoked_before = not any(key.valid for key in life.held())
+        before = {key.key_id for key in life.held() if key.valid}
         life.happen(event)
-        valid = [key for key in life.keys() if key.valid]
+        valid = [key for key in life.held() if key.valid]
         assert [key.state for key in valid] in ALLOWED
         # What has ended never comes back, and its end is written down.
         assert not ended & {key.key_id for key in valid}
         ended |= before - {key.key_id for key in valid}
-        assert all(key.ended for key in life.keys() if not key.valid)
-        assert sum(not key.valid for key in life.keys()) <= keys.REVOKED_KEPT
+        assert all(key.ended for key in life.held() if not key.valid)
+        assert sum(not key.valid for key in life.held()) <= keys.REVOKED_KEPT
         # Nobody but the operator admits a revoked id again.
         if revoked_before:
             assert event == "reissue" or not valid
