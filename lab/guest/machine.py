@@ -30,7 +30,7 @@ MEMORY_MIB = 1024
 # At most. A busy machine may need many times what an idle one does.
 BOOT_SECONDS = 180
 PATIENCE_SECONDS = 120
-_LOOK_SECONDS = 0.1
+_LOOK_SECONDS = 0.2
 
 KERNEL_WORDS = (
     "console=ttyS0",

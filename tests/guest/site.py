@@ -20,7 +20,11 @@ ENDPOINT = "127.0.0.1:25226"
 CONTROL_SOCKET = "/run/entropy-broker/control.sock"
 DEVICES = Path(__file__).resolve().parent / "devices"
 PORTS = {"alea": 25231, "truerng": 25232}  # of the feeders' own pages
-URIS = {"alea": "alea:", "truerng": "serial:/dev/ttyACM0?model=truerng"}
+# As `entropy sources` names them.
+URIS = {
+    "alea": "alea:serial=TEST0001",
+    "truerng": "serial:/dev/serial/by-id/usb-ubld.it_TrueRNG_TEST0002-if00?model=truerng",
+}
 CONTROLLERS = {"alea": "dummy_udc.0", "truerng": "dummy_udc.1"}
 BUSES = {"alea": 1, "truerng": 2}  # where their plugs lead to
 SPARE_CONTROLLER = "dummy_udc.2"
@@ -136,6 +140,13 @@ class Site:
         folder = f"/sys/bus/usb/devices/{BUSES[name]}-1"
         numbers = [int(self.guest.read(f"{folder}/{part}")) for part in ("busnum", "devnum")]
         return "/dev/bus/usb/{:03}/{:03}".format(*numbers)
+
+    def listed(self) -> list[dict[str, Any]]:
+        """What `entropy sources` finds."""
+        found: list[dict[str, Any]] = json.loads(
+            self.guest.run(["entropy", "sources", "--json"]).stdout
+        )
+        return found
 
     # The daemons
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lab.guest.machine import Machine
-from tests.guest.site import SPARE_CONTROLLER, Site
+from tests.guest.site import SPARE_CONTROLLER, URIS, Site
 
 pytestmark = pytest.mark.guest
 
@@ -34,6 +34,10 @@ def test_the_kernels_own_driver_takes_an_alea_first(site: Site) -> None:
         "it is the kernel's generator",
         lambda: b"TEST0001" in site.guest.read("/sys/class/misc/hw_random/rng_current"),
     )
+    listed = site.listed()
+    alea = next(device for device in listed if device["uri"] == URIS["alea"])
+    assert (alea["driver"], alea["real"]) == ("chaoskey", True)
+    assert "hwrng:name=Alea II TRNG-TEST0001" in [device["uri"] for device in listed]
 
 
 def test_a_feeder_comes_up_when_its_device_does(site: Site) -> None:
@@ -48,6 +52,8 @@ def test_a_feeder_comes_up_when_its_device_does(site: Site) -> None:
     assert site.unit("alea", "NRestarts") == "0"
 
     pid = site.unit("alea", "MainPID")
+    alea = next(device for device in site.listed() if device["uri"] == URIS["alea"])
+    assert alea["holder"].startswith(f"process {pid} ")
     owner = site.guest.run(["stat", "--format=%U %G", f"/proc/{pid}"]).stdout.split()
     assert owner == ["entropy-feeder", "entropy-feeder"]
     node = site.guest.run(["stat", "--format=%U %G %a", site.node("alea")]).stdout.split()
@@ -63,7 +69,7 @@ def test_a_feeder_without_its_device_waits_and_a_serial_one_comes(site: Site) ->
     site.await_state("truerng", "delivering")
     site.await_more("truerng")
     site.await_more("alea")
-    assert site.driver("truerng") == "cdc_acm"
+    assert [d["driver"] for d in site.listed() if d["uri"] == URIS["truerng"]] == ["cdc_acm"]
     port = site.guest.run(["stat", "--format=%U %G %a", "/dev/ttyACM0"]).stdout.split()
     assert port == ["root", "entropy-feeder", "660"]
 
