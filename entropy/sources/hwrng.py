@@ -83,7 +83,7 @@ class HwrngSource(Source):
 
     def _not_current(self, wanted: str, current: str) -> str:
         available = _word(self._current_device_path.replace("rng_current", "rng_available"))
-        if wanted in available.split():
+        if f" {wanted} " in f" {available} ":  # a name may hold spaces
             how = SWITCH.format(name=wanted)
             return f"{self.name}: the kernel reads from {current} now; as root: {how}"
         return f"{self.name}: the kernel has no such generator now; it has {available or 'none'}"
