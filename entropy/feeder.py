@@ -255,7 +255,7 @@ class Feeder:
         if not was_open:
             return ""  # nothing flowed: it stays shut, and is tried again
         if self._intake.failed_permanently:
-            return f"chance fails a good device like this in 2^{PERMANENT_EXPONENT} windows only"
+            return f"this is beyond chance (2^-{PERMANENT_EXPONENT})"
         failed_at = self._failed_at_seconds
         soon = now_seconds - failed_at[0] <= FAILURES_WITHIN_SECONDS
         if len(failed_at) == FAILURES_TO_RETIRE and soon:

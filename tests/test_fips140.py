@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from entropy.errors import HealthFailure
+from entropy.config import load_feeder
+from entropy.errors import ConfigError, HealthFailure
 from entropy.fips140 import BLOCK_BYTES, RUNS, BlockTests, failure
 from entropy.health import STARTUP_BYTES, WINDOW_BYTES
 from entropy.intake import Intake
@@ -151,3 +153,14 @@ def test_a_failing_window_takes_the_block_in_the_making_with_it() -> None:
         intake.push(bytes(WINDOW_BYTES))
     assert tests.held_bytes == 0
     assert intake.failed_permanently
+
+
+@pytest.mark.parametrize(("line", "wanted"), [("fips140 = true", True), ("", False)])
+def test_it_is_off_unless_the_configuration_says(line: str, wanted: bool, tmp_path: Path) -> None:
+    path = tmp_path / "feeder.toml"
+    text = '[feeder]\nsite_id = "a"\ncredential = "/c"\nca = "/ca"\nbrokers = ["127.0.0.1:1"]\n'
+    path.write_text(f'{text}[source]\nuri = "alea:"\n{line}\n')
+    assert load_feeder(str(path)).source.fips140 is wanted
+    path.write_text(f'{text}[source]\nuri = "alea:"\nfips140 = 1\n')
+    with pytest.raises(ConfigError, match=r"source\.fips140: must be true or false"):
+        load_feeder(str(path))

@@ -215,7 +215,7 @@ def test_a_source_that_turns_to_zeros_is_retired_at_once(site: Site, said: list[
 
     asyncio.run(scenario())
     (alarm,) = [line for line in said if line.startswith("ALARM")]
-    assert "chance fails a good device like this in 2^60 windows only" in alarm
+    assert "this is beyond chance (2^-60). Nothing more is read" in alarm
 
 
 def test_zeros_from_the_start_are_no_reason_to_give_up(site: Site, said: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -117,3 +118,17 @@ def _file(module: str) -> Iterator[Path]:
         for candidate in (path.with_suffix(".py"), path / "__init__.py"):
             if candidate.is_file():
                 yield candidate
+
+
+def test_only_a_feeders_host_gets_what_its_devices_need() -> None:
+    control = (CHECKOUT / "packaging/debian/control").read_text()
+    needs = {}
+    for paragraph in control.split("\n\n"):
+        for name in re.findall(r"^Package: (.*)$", paragraph, re.MULTILINE):
+            needs[name] = {
+                word
+                for word in ("libusb-1.0-0", "python3-usb", "python3-serial")
+                if f" {word}" in paragraph.partition("Description:")[0]
+            }
+    assert needs.pop("entropy-feeder") == {"libusb-1.0-0", "python3-usb", "python3-serial"}
+    assert set().union(*needs.values()) == set()
