@@ -7,12 +7,13 @@ import platform
 import re
 from pathlib import Path
 
-from lab.command import run
+from lab.command import LabError, run
 
 APT = Path("/etc/apt")
 CERTIFICATES = Path("/usr/local/share/ca-certificates")
 
-DEFAULT_MIRROR = "http://deb.debian.org/debian"
+# Names a mirror of Debian where the machine itself has none.
+MIRROR_VARIABLE = "ENTROPY_LAB_MIRROR"
 
 # Settings of the machine's apt that a container on it needs too.
 _SETTING = re.compile(r"Acquire::(https?|Check-Valid-Until|Check-Date|Retries|ForceIPv[46])\b")
@@ -23,7 +24,8 @@ def sources(suite: str) -> list[str]:
     """One-line apt sources of Debian's main for a suite, from the machine's own files.
 
     Lines are as in sources.list; of the options only the keyring's path is kept. Where the
-    machine runs another release of Debian its mirror is taken, elsewhere Debian's own.
+    machine runs another release of Debian its mirror is taken, elsewhere what
+    ENTROPY_LAB_MIRROR says. Raises LabError where there is neither.
     """
     system = platform.freedesktop_os_release()
     own_suite = system.get("VERSION_CODENAME", "") if system.get("ID") == "debian" else ""
@@ -35,7 +37,13 @@ def sources(suite: str) -> list[str]:
             found += stanza_sources(path.read_text(), own_suite)
     mirror = [line for line in found if line.endswith(f" {own_suite} main")]
     if not own_suite or not mirror:
-        return [f"deb {DEFAULT_MIRROR} {suite} main"]
+        named = os.environ.get(MIRROR_VARIABLE)
+        if not named:
+            raise LabError(
+                "this machine's apt names no mirror of Debian:"
+                f" set {MIRROR_VARIABLE} to the URL of one"
+            )
+        return [f"deb {named} {suite} main"]
     if own_suite != suite:
         return [f"{mirror[0].removesuffix(f' {own_suite} main')} {suite} main"]
     return found

@@ -79,8 +79,8 @@ def test_debians_main_is_found_in_lines() -> None:
     [
         ({"ID": "debian", "VERSION_CODENAME": "bookworm"}, "bookworm", "http://m.example/d"),
         ({"ID": "debian", "VERSION_CODENAME": "bookworm"}, "bullseye", "http://m.example/d"),
-        ({"ID": "debian", "VERSION_CODENAME": "trixie"}, "bookworm", aptsources.DEFAULT_MIRROR),
-        ({"ID": "fedora"}, "bookworm", aptsources.DEFAULT_MIRROR),
+        ({"ID": "debian", "VERSION_CODENAME": "trixie"}, "bookworm", "http://named.example/d"),
+        ({"ID": "fedora"}, "bookworm", "http://named.example/d"),
     ],
 )
 def test_the_mirror_is_the_machines_own_where_it_is_debian(
@@ -93,7 +93,18 @@ def test_the_mirror_is_the_machines_own_where_it_is_debian(
     (tmp_path / "sources.list").write_text("deb http://m.example/d bookworm main\n")
     monkeypatch.setattr(aptsources, "APT", tmp_path)
     monkeypatch.setattr(platform, "freedesktop_os_release", lambda: system)
+    monkeypatch.setenv("ENTROPY_LAB_MIRROR", "http://named.example/d")
     assert aptsources.sources(suite) == [f"deb {expected} {suite} main"]
+
+
+def test_a_machine_without_a_mirror_is_told_what_to_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aptsources, "APT", tmp_path)
+    monkeypatch.setattr(platform, "freedesktop_os_release", lambda: {"ID": "fedora"})
+    monkeypatch.delenv("ENTROPY_LAB_MIRROR", raising=False)
+    with pytest.raises(LabError, match="ENTROPY_LAB_MIRROR"):
+        aptsources.sources("bookworm")
 
 
 @settings(max_examples=30)
