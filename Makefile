@@ -33,7 +33,8 @@ LAB_STEPS = \
 	'old-python 300 tests/py39/run' \
 	'configurations 300 pytest --quiet -m lab --ignore=tests/lab' \
 	'guest-usb 600 pytest --quiet -m guest -o faulthandler_timeout=500 tests/guest' \
-	'scenario-default 900 $(call molecule,default)'
+	'scenario-default 900 $(call molecule,default)' \
+	'scenario-lifecycle 900 $(call molecule,lifecycle)'
 
 # Molecule's own files stay in the checkout; what a run that was cut short left is not believed.
 molecule = rm -rf .cache/molecule/$(1) && mkdir -p .cache/molecule && \

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from lab.names import CHECKOUT
 from tests.fleet.conftest import BROKERS, VMS, wait_until
 from tests.lifecycle.conftest import CONTROLLER, CREDENTIAL, Story
 
@@ -194,6 +198,34 @@ def test_a_client_without_a_credential_waits_and_works_when_it_comes(story: Stor
     milliseconds = fleet.ssh("vm1", IMAGE).stdout
     # Half a second to find it, and one draw; a machine with much else to do may take longer.
     assert int(milliseconds) < 5000
+
+
+def test_a_customers_machine_is_never_contacted(story: Story) -> None:
+    """Issued, exported, used, and revoked by the customer's name."""
+    fleet, listed, exported = story.fleet, story.folder / "customers.yml", story.folder / "one.json"
+    listed.write_text("[{id: customer-1, tenant: acme}]")
+    source = json.dumps({"entropy_external_clients": {"file": str(listed)}})
+    external = ("--limit", "vm1", "-e", source)
+    run = story.play(CREDENTIALS, *external)
+    assert run.status == 0, run.output[-3000:]
+    assert list(run.recap) == ["vm1"]
+    words = ["credential", "export", "--id", "customer-1", "--json", "--output", str(exported)]
+    words += ["--state-dir", str(CONTROLLER)]
+    words += ["--vault-password-file", str(CHECKOUT / "lab/vault-password")]
+    subprocess.run([sys.executable, "-m", "entropy", *words], cwd=CHECKOUT, check=True)
+    config = story.with_copied_key("vm1")
+    fleet.ssh("vm1", "cat >/run/entropy-copy.json", stdin=exported.read_text())
+    assert story.draws("vm1", config)
+    # It was used, so a lasting key is ready; the handed out one goes on working for a day.
+    assert "Two keys from now on: customer-1." in story.play(CREDENTIALS, *external).output
+    assert story.draws("vm1", config)
+    # A list that lost it revokes nobody.
+    run = story.play(CREDENTIALS, "--limit", "vm1")
+    assert "the list of external clients no longer has them: customer-1." in run.output
+    run = story.play(REVOKE, "--limit", "vm1", "-e", "tenant=acme")
+    assert run.status == 0, run.output[-3000:]
+    assert not story.draws("vm1", config)
+    assert story.draws("vm1")
 
 
 def test_an_old_ledger_is_refused(story: Story) -> None:
