@@ -13,7 +13,7 @@ from pathlib import Path
 from lab import host, image, lifecycle, namespace, oneshot, podman
 from lab.command import LabError
 from lab.image import RECIPES
-from lab.names import CHECKOUT
+from lab.names import CHECKOUT, LOCK
 from lab.progress import say
 
 
@@ -41,9 +41,9 @@ def _parser() -> argparse.ArgumentParser:
 @contextmanager
 def _alone() -> Iterator[None]:
     """Wait until no other command changes this checkout's lab."""
-    folder = CHECKOUT / ".cache"
-    folder.mkdir(exist_ok=True)
-    with open(folder / "lab.lock", "w") as file:
+    lock = CHECKOUT / LOCK
+    lock.parent.mkdir(exist_ok=True)
+    with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from lab import firewall
+from lab import firewall, mounts, strays
 from lab.command import as_root, run
-from lab.names import PREFIX, RUN
+from lab.names import RUN
 from lab.podman import podman
 from lab.progress import say
 
@@ -41,11 +41,11 @@ WANTED_INOTIFY_INSTANCES = 1024
 
 def record() -> None:
     """Note what the machine is like, unless a lab that is up has done so."""
-    run(as_root(["mkdir", "-p", str(RUN / PREFIX)]))
+    strays.sign()
     if not BEFORE.exists():
         before = {
             "sysctls": {name: read_sysctl(name) for name in SYSCTLS},
-            "mounts": [path for path in MOUNTS if path in _mounted()],
+            "mounts": [path for path in MOUNTS if mounts.is_mounted(Path(path))],
             "firewall": firewall.look(),
         }
         run(as_root(["tee", str(BEFORE)]), stdin=json.dumps(before))
@@ -60,7 +60,7 @@ def raise_limits() -> None:
 
 def is_shared() -> bool:
     """Whether anything but this checkout's lab still runs in podman on this machine."""
-    others = [path for path in RUN.iterdir() if path.is_dir() and path.name != PREFIX]
+    others = strays.sweep()
     return bool(others) or bool(podman("ps", "--quiet").stdout.split())
 
 
@@ -78,7 +78,7 @@ def restore() -> None:
             continue
         write_sysctl(name, value)
     for path in MOUNTS:
-        if path in _mounted() and path not in before["mounts"]:
+        if mounts.is_mounted(Path(path)) and path not in before["mounts"]:
             run(as_root(["umount", path]))
     run(as_root(["rm", "-rf", "--one-file-system", str(RUN)]))
 
@@ -89,10 +89,6 @@ def read_sysctl(name: str) -> str:
 
 def write_sysctl(name: str, value: str) -> None:
     run(as_root(["sysctl", "-q", "-w", f"{name.replace('/', '.')}={value}"]))
-
-
-def _mounted() -> set[str]:
-    return {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
 
 
 def _bridges() -> list[str]:

@@ -9,10 +9,14 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 # Two checkouts on one machine have two fleets.
 PREFIX = "entropy-" + hashlib.sha256(str(CHECKOUT).encode()).hexdigest()[:8]
-LABEL = f"entropy.lab={PREFIX}"
+LABEL_KEY = "entropy.lab"
+LABEL = f"{LABEL_KEY}={PREFIX}"
 
 # State of this checkout's fleet: keys, addresses, what the controller keeps. Mode 0700.
 STATE = CHECKOUT / ".lab"
+
+# Held while a command changes the lab of a checkout.
+LOCK = Path(".cache/lab.lock")
 
 # State that must not outlive a boot: mount namespaces, what the kernel was set to before.
 RUN = Path("/run/entropy-lab")

@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from lab import mounts
 from lab.command import as_root, run
 from lab.names import PREFIX, RUN
 
@@ -25,13 +26,8 @@ def is_needed() -> bool:
     return not Path("/sys/fs/cgroup/cgroup.controllers").exists()
 
 
-def _is_mounted(path: Path) -> bool:
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    return any(line.split()[4] == str(path) for line in lines)
-
-
 def is_open() -> bool:
-    return _is_mounted(FILE)
+    return mounts.is_mounted(FILE)
 
 
 def open_() -> None:
@@ -39,7 +35,7 @@ def open_() -> None:
     run(as_root(["mkdir", "-p", str(FOLDER)]))
     if not is_needed() or is_open():
         return
-    if not _is_mounted(FOLDER):
+    if not mounts.is_mounted(FOLDER):
         # A namespace can only be kept by a file on a mount that is private.
         run(as_root(["mount", "--bind", str(FOLDER), str(FOLDER)]))
         run(as_root(["mount", "--make-private", str(FOLDER)]))
@@ -54,11 +50,7 @@ def open_() -> None:
 
 def close() -> None:
     """Remove the namespace and all that was mounted in it only."""
-    for path in (FILE, FOLDER):
-        while _is_mounted(path):
-            run(as_root(["umount", str(path)]))
-    if FOLDER.exists():
-        run(as_root(["rm", "-rf", "--one-file-system", str(FOLDER)]))
+    mounts.remove(FOLDER)
 
 
 def inside(argv: Sequence[str], env: Mapping[str, str] | None = None) -> list[str]:

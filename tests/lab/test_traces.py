@@ -25,6 +25,9 @@ RESTLESS = re.compile(
     r"|net/netfilter/nf_conntrack_count"
 )
 
+# What a firewall has counted, as iptables-save and nft print it.
+COUNTERS = re.compile(r"\[\d+:\d+\]|counter packets \d+ bytes \d+")
+
 
 def printed(*argv: str) -> str:
     """What a program prints, sorted where the order means nothing; nothing if it is missing."""
@@ -65,7 +68,7 @@ def machine() -> dict[str, object]:
         "mounts": mounts(),
         "iptables": without_counters(printed("iptables-save")),
         "ip6tables": without_counters(printed("ip6tables-save")),
-        "nft": printed("nft", "list", "ruleset"),
+        "nft": COUNTERS.sub("", printed("nft", "list", "ruleset")),
         "run": RUN.exists(),
         "networks": sorted(os.listdir("/etc/containers/networks"))
         if Path("/etc/containers/networks").is_dir()
@@ -95,15 +98,16 @@ def await_no_monitors() -> None:
 
 
 def without_counters(text: str) -> list[str]:
-    return [re.sub(r"\[\d+:\d+\]", "", line) for line in text.splitlines() if line[:1] != "#"]
+    return [COUNTERS.sub("", line) for line in text.splitlines() if line[:1] != "#"]
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Iterator[Path]:
     """A checkout of its own, whose lab is nobody else's."""
+    shutil.copytree(CHECKOUT / "lab", tmp_path / "lab")
+    lab(tmp_path, "down")
     if RUN.exists():
         pytest.fail("these tests want a machine without a lab: `make lab-down` first")
-    shutil.copytree(CHECKOUT / "lab", tmp_path / "lab")
     yield tmp_path
     lab(tmp_path, "down")
 
@@ -173,6 +177,28 @@ def test_down_after_an_up_that_was_cut_short(checkout: Path) -> None:
     lab(checkout, "down")
     await_no_monitors()
     assert machine() == before
+
+
+def test_what_a_deleted_checkout_left_is_swept_away(checkout: Path, tmp_path: Path) -> None:
+    before = machine()
+    other = tmp_path / "other"
+    shutil.copytree(CHECKOUT / "lab", other / "lab")
+    lab(other, "up")
+    prefix = json.loads((other / ".lab" / "state.json").read_text())["prefix"]
+    lab(checkout, "down")
+    assert (RUN / prefix).is_dir(), "a lab that is in use was taken for a stray"
+
+    shutil.rmtree(other)
+    lab(checkout, "down")
+    await_no_monitors()
+    assert machine() == before
+
+
+def test_what_another_boot_left_is_not_believed(checkout: Path) -> None:
+    printed("mkdir", "-p", f"{RUN}/entropy-00000000")
+    printed("sh", "-c", f"echo another >{RUN}/boot_id; echo cut sho >{RUN}/before.json")
+    lab(checkout, "down")
+    assert not RUN.exists()
 
 
 def test_up_brings_back_what_was_stopped_or_paused(checkout: Path) -> None:
