@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from entropy.errors import SourceGone
 from entropy.sources.base import Figures, Source
 
 T = TypeVar("T")
@@ -68,10 +69,11 @@ class SourceReader:
             if gather_seconds:
                 await asyncio.sleep(gather_seconds)
         finally:
-            self._wake = None
+            with self._changed:
+                self._wake = None
         with self._changed:
             if not self._samples:
-                assert self._error is not None  # else nobody would have woken us
+                assert self._error is not None  # `_read_once` leaves one or both
                 self._reading = False
                 error, self._error = self._error, None
                 raise error
@@ -132,7 +134,8 @@ class SourceReader:
                 call = self._calls.popleft() if self._calls else self._read_once
             call()
         self._source.close()
-        self._forget()
+        with self._changed:
+            self._forget()
 
     def _wants_samples(self) -> bool:
         return self._reading and self._error is None and len(self._samples) < self._most_bytes
@@ -141,6 +144,8 @@ class SourceReader:
         samples, error = b"", None
         try:
             samples = self._source.read(_BYTES_AT_ONCE)
+            if not samples:  # a driver's mistake; opening it anew is the best that can be done
+                raise SourceGone(f"{self._source.name}: gave nothing")
         except Exception as caught:
             error = caught
         with self._changed:

@@ -30,6 +30,7 @@ from entropy.credentials import (
     entry_as_json,
     new_credential,
 )
+from entropy.errors import SourceGone
 from entropy.feeder import Feeder
 from entropy.feeder_session import Pace
 from entropy.health import STARTUP_BYTES, WINDOW_BYTES
@@ -100,12 +101,13 @@ class Strings(Source):
 
     def read(self, n_bytes: int) -> bytes:
         if not self._rest:
-            # Not for ever: the thread must end some time after the test.
-            with suppress(queue.Empty):
-                given = self._waiting.get(timeout=PATIENCE_SECONDS)
-                if isinstance(given, Exception):
-                    raise given
-                self._rest = given
+            try:  # not for ever: the thread must end some time after the test
+                given = self._waiting.get(timeout=2 * PATIENCE_SECONDS)
+            except queue.Empty:
+                raise SourceGone("strings: silent") from None
+            if isinstance(given, Exception):
+                raise given
+            self._rest = given
         samples, self._rest = self._rest[:n_bytes], self._rest[n_bytes:]
         self.n_read += len(samples)
         return samples

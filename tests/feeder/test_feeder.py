@@ -96,7 +96,8 @@ def test_a_source_that_stutters(site: Site, said: list[str]) -> None:
             async with running(site.config(broker), source) as feeder:
                 before = blocks_of(good)
                 await until(lambda: account(feeder)["accepted_bits"] == 512 * len(before))
-                source.give(GLITCH, noise(WINDOW, "lost with it"))
+                # In one piece: what comes in a later one is no longer handed in with the glitch.
+                source.give(GLITCH + noise(WINDOW, "lost with it"))
                 await until(lambda: account(feeder)["recalled_bits"])
                 n_recalled = sum(N_RAW * (i + 1) > 7 * WINDOW for i in range(len(before)))
                 assert n_recalled == 4  # three whole ones, and one that began a window earlier

@@ -113,6 +113,30 @@ def test_it_reads_no_further_ahead_than_told() -> None:
     asyncio.run(scenario())
 
 
+def test_a_source_that_gives_nothing_is_gone() -> None:
+    """No source may return b"", but one that does must not end the feeder, or keep it busy."""
+
+    class Empty(Scripted):
+        n_reads = 0
+
+        def read(self, n_bytes: int) -> bytes:
+            self.n_reads += 1
+            return b""
+
+    async def scenario() -> None:
+        source = Empty()
+        reader = SourceReader(source)
+        for n_reads in (1, 2):
+            await reader.open()
+            with pytest.raises(SourceGone, match="scripted: gave nothing"):
+                await reader.read()
+            assert source.n_reads == n_reads
+            await reader.close()
+        reader.stop()
+
+    asyncio.run(scenario())
+
+
 def test_a_read_that_never_returns_holds_nothing_up() -> None:
     source = Scripted()
     reader = None
