@@ -120,7 +120,8 @@ def _chosen(credentials: Recorded, request: Request) -> Iterable[str]:
     unknown = sorted(request.ids - set(credentials))
     if unknown:
         raise CredentialError(
-            f"ids: {', '.join(unknown)} never had a credential here; see the ids in ledger.json"
+            f"ids: {', '.join(unknown)} never had a credential here: see the ids in ledger.json, "
+            "and issue what is new with playbooks/credentials.yml"
         )
     of_tenant = {
         name
@@ -168,11 +169,12 @@ def _to_rotate(
             chosen = set(_chosen(recorded, request))
         else:  # whom we cannot reach is rotated only by name: nobody would install the new key
             chosen = {n for n, c in recorded.items() if not c.terms.external}
-        gone = sorted(n for n in request.ids if not plan.credentials[n].valid_keys())
-        if gone:
+        # A group of hosts is rotated although one of them was revoked, but never nobody at all.
+        plan.denied = sorted(n for n in request.ids if not plan.credentials[n].valid_keys())
+        if plan.denied and chosen == set(plan.denied):
             raise CredentialError(
-                f"ids: {', '.join(gone)} was revoked; admit it again with reissue, which gives it "
-                "a new key"
+                f"ids: {', '.join(plan.denied)} was revoked, so there is no key to rotate; reissue "
+                "admits it again, with a new key"
             )
     else:
         chosen = {name for name in request.credentials if name in recorded}

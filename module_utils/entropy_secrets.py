@@ -25,8 +25,9 @@ def secret_texts(store: Store, terms: Sequence[str], *, check: bool) -> list[str
     In check mode what was not issued yet is an empty string. CredentialError otherwise, and when
     a secret is not the one that the ledger names.
     """
-    ledger = store.read_ledger()
-    return [_secret_text(store, ledger, term, check) for term in terms]
+    with store.lock(to_write=False):  # a run that is writing must not be read half way
+        ledger = store.read_ledger()
+        return [_secret_text(store, ledger, term, check) for term in terms]
 
 
 def entries_for_brokers(
@@ -36,13 +37,22 @@ def entries_for_brokers(
 
     In check mode before anything was issued there are none.
     """
-    ledger = store.read_ledger()
-    if ledger is None:
-        if check:
-            return [], []
-        raise CredentialError(
-            f"{store.path(LEDGER)} does not exist: run playbooks/credentials.yml first"
-        )
+    with store.lock(to_write=False):
+        ledger = store.read_ledger()
+        if ledger is None:
+            if check:
+                return [], []
+            raise CredentialError(
+                f"{store.path(LEDGER)} does not exist: run playbooks/credentials.yml first"
+            )
+        entries = acl_entries(store, ledger, {}, _reader(ledger, read_texts))
+        return [entry_as_json(entry) for entry in entries], ledger.revoked_ids()
+
+
+def _reader(
+    ledger: Ledger, read_texts: Callable[[list[str]], list[str]]
+) -> Callable[[Sequence[NamedKey]], list[Credential]]:
+    """Reads keys with a function that gives the texts of terms."""
     newest = {name: c.valid_keys()[-1:] for name, c in ledger.credentials.items()}
 
     def read(keys: Sequence[NamedKey]) -> list[Credential]:
@@ -55,8 +65,7 @@ def entries_for_brokers(
             for term, text in zip(terms, read_texts(terms))
         ]
 
-    entries = [entry_as_json(entry) for entry in acl_entries(store, ledger, {}, read)]
-    return entries, ledger.revoked_ids()
+    return read
 
 
 def _secret_text(store: Store, ledger: Ledger | None, term: str, check: bool) -> str:

@@ -19,10 +19,10 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from entropy.authority import certificate_fingerprint
 from entropy.credentials import Credential, dump_credential, fingerprint, parse_credential
@@ -33,6 +33,9 @@ from module_utils.entropy_ledger import RETIRING, Ledger, dump_ledger, parse_led
 
 LOCK_WAIT_SECONDS = 60.0
 _WRITERS = 16  # threads that wait for the disk
+_FEW = 2
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 LEDGER = "ledger.json"
 ACL = "acl.json"
 
@@ -134,8 +137,7 @@ class Store:
 
         It takes 4 ms of key derivation for each, in C code: threads use every core.
         """
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
-            return dict(zip(plain, threads.map(self.vault.encrypt, plain.values())))
+        return dict(zip(plain, _at_once(self.vault.encrypt, plain.values(), os.cpu_count() or 1)))
 
     def write_all(self, files: Mapping[str, bytes]) -> dict[str, str]:
         """Replace files, in any order; the SHA-256 of each.
@@ -147,8 +149,7 @@ class Store:
             replace(self.path(name), files[name], synced=False)
             return self.digest_of(files[name])
 
-        with ThreadPoolExecutor(_WRITERS) as threads:
-            digests = dict(zip(files, threads.map(write, files)))
+        digests = dict(zip(files, _at_once(write, files, _WRITERS)))
         for directory in {os.path.dirname(self.path(name)) for name in files}:
             sync_directory(directory)
         return digests
@@ -237,6 +238,14 @@ def _parse_credentials(text: bytes, where: str) -> list[Credential]:
         return [parse_credential(json.dumps(key), where) for key in keys]
     except (ValueError, TypeError, AttributeError):
         raise CredentialError(f"{where} holds no credential: {_RESTORE}") from None
+
+
+def _at_once(work: Callable[[_T], _R], items: Collection[_T], n_threads: int) -> list[_R]:
+    """What `work` makes of each item; a few are not worth a thread."""
+    if len(items) <= _FEW:
+        return list(map(work, items))
+    with ThreadPoolExecutor(min(n_threads, len(items))) as threads:
+        return list(threads.map(work, items))
 
 
 _DIRECTORIES = ("ca", "tls", "credentials")

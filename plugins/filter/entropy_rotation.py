@@ -15,14 +15,25 @@ def lines(outcome: Mapping[str, Any], away: list[str], state: str) -> list[str]:
     reached, `state` what the run was for.
     """
     found = [*_done(outcome), *_two_keys(outcome), *_not_used(outcome), *_authority(outcome)]
-    if away and state == "revoked":
+    if away and (state == "revoked" or outcome["revoked"]):
         found.append(
             f"NOT REVOKED YET at {_some(away)}, which cannot be reached: whoever is revoked can "
-            "draw there until it is stopped, or reached by another run of this playbook."
+            "draw there until it is stopped, or reached by another run of this playbook or of "
+            "site.yml."
         )
     elif away:
         found.append(f"{_some(away)} cannot be reached and gets the list at the next run.")
     return found
+
+
+def refusals(published: Iterable[Mapping[str, Any]], outcome: Mapping[str, Any]) -> list[str]:
+    """Which broker did not take the list, and why. `published` are results of entropy_acl."""
+    what = "NOT REVOKED YET at " if outcome["revoked"] else ""
+    return [
+        f"{what}{result['item']['name']}: {result['msg']}"
+        for result in published
+        if result.get("failed") and not result.get("unreachable")
+    ]
 
 
 def unseen(installed: Iterable[Mapping[str, Any]], reports: list[Mapping[str, Any]]) -> list[str]:
@@ -139,6 +150,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         return {
             "entropy_credential_lines": lines,
+            "entropy_refusals": refusals,
             "entropy_unseen": unseen,
             "entropy_rebuilt": rebuilt,
             "entropy_authority_line": authority_line,

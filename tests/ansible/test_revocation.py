@@ -64,8 +64,11 @@ def test_a_revoked_id_stays_revoked_until_it_is_admitted_again(fleet: Fleet) -> 
         assert (outcome.changed, outcome.plan.denied, outcome.plan.issued) == (False, ["vm1"], [])
     with pytest.raises(CredentialError, match=r"vm1 was revoked on 20.*name it in reissue"):
         fleet.text("vm1")
-    with pytest.raises(CredentialError, match=r"ids: vm1 was revoked; admit it again"):
+    with pytest.raises(CredentialError, match=r"ids: vm1 was revoked.* reissue admits it again"):
         fleet.do("rotated", ids=["vm1"])
+    # Of a group of machines the others are rotated all the same.
+    some = fleet.do("rotated", ids=["vm1", "rng1"], check=True).plan
+    assert (some.rotated, some.denied) == (["rng1"], ["vm1"])
     assert not fleet.do("rotated", rotate_after="1d").changed
     outcome = fleet.ensure(ALL, "b1", reissue=["vm1"])
     assert (outcome.plan.issued, outcome.plan.denied) == (["vm1"], [])

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from plugins.filter.entropy_fleet import credentials
-from plugins.filter.entropy_rotation import authority_line, lines, rebuilt, unseen, words
+from plugins.filter.entropy_rotation import (
+    authority_line,
+    lines,
+    rebuilt,
+    refusals,
+    unseen,
+    words,
+)
 
 LISTS = (
     *("issued", "rotated", "retired", "waiting", "stragglers"),
@@ -60,9 +67,23 @@ def test_a_broker_that_missed_a_revocation_is_no_small_matter() -> None:
     assert said("revoked", ["broker2"], revoked=["vm1"])[-1].startswith(
         "NOT REVOKED YET at broker2"
     )
+    # Orphans are revoked with another state.
+    assert "NOT REVOKED YET" in said("present", ["broker2"], revoked=["vm1"])[-1]
     assert said("present", ["broker2"]) == [
         "broker2 cannot be reached and gets the list at the next run."
     ]
+
+
+@pytest.mark.parametrize(
+    ("revoked", "begins"), [([], "b2: "), (["vm1"], "NOT REVOKED YET at b2: ")]
+)
+def test_who_refuses_a_list_is_named(revoked: list[str], begins: str) -> None:
+    published = [
+        {"item": {"name": "b1"}, "generation": 7, "failed": False},
+        {"item": {"name": "b2"}, "failed": True, "msg": "the disk is full"},
+        {"item": {"name": "b3"}, "unreachable": True, "failed": True, "msg": "no route"},
+    ]
+    assert refusals(published, {"revoked": revoked}) == [f"{begins}the disk is full"]
 
 
 def test_long_lists_are_cut() -> None:
