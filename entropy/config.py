@@ -68,12 +68,35 @@ class AdminConfig:
 
 
 @dataclass(frozen=True)
+class AgentConfig:
+    """Where haproxy's agent checks learn this broker's weight: plain TCP, no secret."""
+
+    listen: tuple[str, ...] = ()
+    balancers: tuple[str, ...] = ()  # the only addresses that are answered
+
+
+@dataclass(frozen=True)
+class SeedsConfig:
+    """Where VMs without TLS, in their first seconds, may draw a seed and nothing else."""
+
+    listen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CloneConfig:
+    """How a machine learns that it was cloned, beside the signs that its platform gives."""
+
+    generation_file: str = ""  # for tests: a file whose change is taken for such a sign
+
+
+@dataclass(frozen=True)
 class PeerConfig:
     """Another broker that this one tops up from, and the credential that it draws with."""
 
     id: str
     endpoint: str
     credential: str
+    stir_interval_seconds: int = 0  # push bytes of our kernel there, without credit; 0: never
 
 
 @dataclass(frozen=True)
@@ -93,6 +116,9 @@ class BrokerConfig:
     reservoir: ReservoirConfig = ReservoirConfig()
     limits: LimitsConfig = LimitsConfig()
     admin: AdminConfig = AdminConfig("127.0.0.1:25229")
+    agent: AgentConfig = AgentConfig()
+    seeds: SeedsConfig = SeedsConfig()
+    clone: CloneConfig = CloneConfig()
     peers: tuple[PeerConfig, ...] = ()
 
 
@@ -187,10 +213,12 @@ def _check_broker(path: str, config: BrokerConfig) -> None:
             f"{path}: limits.burst_bytes ({config.limits.burst_bytes}) is below"
             f" limits.topup_bytes ({config.limits.topup_bytes}): no top-up could be met"
         )
-    if bool(config.proxy.listen) != bool(config.proxy.balancers):
-        raise ConfigError(
-            f"{path}: proxy.listen and proxy.balancers go together: name both or neither"
-        )
+    balanced: dict[str, ProxyConfig | AgentConfig] = {"proxy": config.proxy, "agent": config.agent}
+    for name, table in balanced.items():
+        if bool(table.listen) != bool(table.balancers):
+            raise ConfigError(
+                f"{path}: {name}.listen and {name}.balancers go together: name both or neither"
+            )
     ids = [peer.id for peer in config.peers]
     for peer_id in ids:
         if peer_id == config.id:
@@ -215,6 +243,7 @@ _PEER: _Readers = {
     "id": values.label,
     "endpoint": values.endpoint,
     "credential": values.path,
+    "stir_interval_seconds": values.whole(0, 86_400),
 }
 _FEEDER: _Readers = {
     "site_id": values.label,
@@ -243,16 +272,17 @@ _SOURCE: _Readers = {
     "lab_only_credit_kernel": values.flag,
     "fips140": values.flag,
 }
+_BALANCED: _Readers = {
+    "listen": values.several(values.listen, at_least=0),
+    "balancers": values.several(values.address, at_least=0),
+}
 _BLOCKS = values.whole(1, 4_194_304)  # each takes some 500 bytes of memory: at most 2 GiB
 # The other tables of a daemon's file, by name.
 _SUBTABLES: dict[str, tuple[_Readers, Any]] = {
-    "proxy": (
-        {
-            "listen": values.several(values.listen, at_least=0),
-            "balancers": values.several(values.address, at_least=0),
-        },
-        ProxyConfig,
-    ),
+    "proxy": (_BALANCED, ProxyConfig),
+    "agent": (_BALANCED, AgentConfig),
+    "seeds": ({"listen": values.several(values.listen, at_least=0)}, SeedsConfig),
+    "clone": ({"generation_file": values.path_or_none}, CloneConfig),
     "reservoir": (
         {
             "capacity_blocks": _BLOCKS,

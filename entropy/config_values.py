@@ -36,6 +36,10 @@ def path(value: Any) -> str:
     return str(value)
 
 
+def path_or_none(value: Any) -> str:
+    return "" if value == "" else path(value)
+
+
 def endpoint(value: Any) -> str:
     """A place to connect to: its port is a real one."""
     if listen_endpoint(value)[1] == 0:

@@ -81,6 +81,18 @@ def test_a_full_broker_file(tmp_path: Path) -> None:
         id = "broker2"
         endpoint = "10.0.0.12:25226"
         credential = "/etc/entropy/broker/credential.json"
+        [[peers]]
+        id = "broker3"
+        endpoint = "[fd00::13]:25226"
+        credential = "/etc/entropy/broker/credential.json"
+        stir_interval_seconds = 60
+        [agent]
+        listen = ["10.0.0.11:25228", "[fd00::11]:25228"]
+        balancers = ["10.0.0.12"]
+        [seeds]
+        listen = ["10.0.0.11:25230"]
+        [clone]
+        generation_file = "/run/generation"
         """
     )
     config = load_broker(_file(tmp_path, text))
@@ -91,7 +103,12 @@ def test_a_full_broker_file(tmp_path: Path) -> None:
     assert config.admin.listen == ""
     assert config.peers == (
         PeerConfig("broker2", "10.0.0.12:25226", "/etc/entropy/broker/credential.json"),
+        PeerConfig("broker3", "[fd00::13]:25226", "/etc/entropy/broker/credential.json", 60),
     )
+    assert config.agent.listen == ("10.0.0.11:25228", "[fd00::11]:25228")
+    assert config.agent.balancers == ("10.0.0.12",)
+    assert config.seeds.listen == ("10.0.0.11:25230",)
+    assert config.clone.generation_file == "/run/generation"
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.id = "other"  # type: ignore[misc]
 
@@ -129,6 +146,9 @@ MISTAKES = [
     ("broker", ("", "[reservoir]\nlow_mark_blocks = 9999\n"), "low_mark_blocks (9999) <"),
     ("broker", ("", '[proxy]\nlisten = ["10.0.0.1:1"]\n'), "go together"),
     ("broker", ("", '[proxy]\nbalancers = ["10.0.0.0/8"]\n'), "proxy.balancers: "),
+    ("broker", ("", '[agent]\nlisten = ["10.0.0.1:25228"]\n'), "agent.listen and agent.balancers"),
+    ("broker", ("", '[seeds]\nlisten = ["10.0.0.1"]\n'), "seeds.listen: "),
+    ("broker", ("", '[clone]\ngeneration_file = "here"\n'), "clone.generation_file: "),
     ("broker", ("", "[peers]\n"), "[[peers]]"),
     ("broker", ("", '[[peers]]\nid = "b2"\n'), "peers[0].endpoint: is missing"),
     ("broker", ("", "limits = 3\n"), "limits: must be a table"),

@@ -9,19 +9,20 @@ import time
 from typing import Any, Callable
 
 from entropy.admin import Admin
+from entropy.broker import agent
 from entropy.broker import status as report
 from entropy.broker.access import Access
 from entropy.broker.check import check
 from entropy.broker.control import Control
 from entropy.broker.peer import PeerLink
+from entropy.broker.ports import Ports
 from entropy.broker.service import Service
 from entropy.broker.session import Session
 from entropy.broker.uses import FirstUses
 from entropy.config import BrokerConfig
 from entropy.notify import NOTICE, Log, log, notify, watchdog_interval_seconds
 from entropy.reservoir import Reservoir
-from entropy.transport.aio import Server, TlsStream, serve
-from entropy.transport.tls import server_context
+from entropy.transport.stream import TlsStream
 from entropy.wire.codes import RefusedCode
 from entropy.wire.keys import Ephemeral
 
@@ -58,7 +59,7 @@ class Broker:
         self.ephemeral: Ephemeral
         self.access: Access
         self.service: Service
-        self._servers: list[Server] = []
+        self._ports = Ports(config, self._handle, self.agent_line)
         self._control: Control | None = None
         self._admin: Admin | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -70,7 +71,7 @@ class Broker:
     async def start(self) -> None:
         """Read all files and listen. Raises ConfigError, CredentialError or TransportError."""
         check(self.config)
-        config, limits = self.config, self.config.limits
+        config = self.config
         self._started_seconds = time.monotonic()
         self.epoch = self.random(16)
         self.ephemeral = Ephemeral.new(self.random(32))
@@ -92,22 +93,8 @@ class Broker:
             uses=FirstUses(config.state_dir, self.log),
         )
         try:
-            context = server_context(config.certificate, config.key)
-            for endpoints, balancers in (
-                (config.listen, None),
-                (config.proxy.listen, config.proxy.balancers),
-            ):
-                for endpoint in endpoints:
-                    server = await serve(
-                        endpoint,
-                        context,
-                        self._handle,
-                        proxy_from=balancers,
-                        max_connections=limits.max_connections,
-                        max_connections_per_address=limits.max_connections_per_address,
-                    )
-                    self._servers.append(server)
-                    self.addresses += server.addresses
+            await self._ports.start()
+            self.addresses = self._ports.addresses
             self._control = Control(
                 config.control_socket,
                 {
@@ -140,13 +127,11 @@ class Broker:
     async def stop(self) -> None:
         """Tell every session that this broker shuts down, and leave nothing behind."""
         self._stopping = True
-        for server in self._servers:
-            server.close()  # cancels the sessions, and they say goodbye
+        self._ports.close()  # cancels the sessions, and they say goodbye
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for server in self._servers:
-            await server.wait_closed()
+        await self._ports.wait_closed()
         if self._admin is not None:
             await self._admin.stop()
         if self._control is not None:
@@ -167,23 +152,40 @@ class Broker:
     def not_ready(self) -> str | None:
         """Why no balancer should send clients here; None if it should.
 
-        A broker that is empty for a moment but has a feeder is ready: its clients wait.
+        A broker that is empty for a moment but is fed, or given to by a peer, is ready: its
+        clients wait.
         """
         if self._stopping:
             return "shutting down"
         if self.service.reservoir.held_blocks:
             return None
         recent_unix = time.time() - FEED_IS_RECENT_SECONDS
-        for record in self.service.ids:
+        for record in self.service.logins.ids:
             if record.sessions and (record.last_feed_unix or 0) > recent_unix:
                 return None
-        return "the reservoir is empty, and no feeder brings anything"
+        if any((peer.last_import_unix or 0) > recent_unix for peer in self.peers):
+            return None
+        return "the reservoir is empty, and no feeder or peer brings anything"
+
+    def agent_line(self) -> str:
+        """What haproxy's agent check is told."""
+        reservoir = self.service.reservoir
+        return agent.words(
+            draining=self.service.draining,
+            problem=self.not_ready(),
+            held_blocks=reservoir.held_blocks,
+            capacity_blocks=reservoir.capacity_blocks,
+        )
+
+    @property
+    def agent_addresses(self) -> list[str]:
+        return self._ports.agent_addresses
 
     def over_limit(self) -> int:
-        return sum(server.over_limit for server in self._servers)
+        return self._ports.over_limit
 
     def failed_handshakes(self) -> int:
-        return sum(server.failed_handshakes for server in self._servers)
+        return self._ports.failed_handshakes
 
     def note_stranger(self, what: str, address: str) -> None:
         """Somebody was refused before proving who it is: one line in ten seconds says so."""
@@ -203,7 +205,7 @@ class Broker:
             self.sessions.discard(session)
 
     def _apply_acl(self) -> dict[str, Any]:
-        gone = self.service.apply_acl()
+        gone = self.service.logins.apply_acl()
         cut = [session for session in self.sessions if session.key in gone]
         for session in cut:
             session.cut(RefusedCode.AUTHENTICATION)

@@ -1,4 +1,4 @@
-"""What a login, a draw, a feed and a recall do. No I/O: sessions carry the messages.
+"""What a draw, a feed and a recall do. No I/O: sessions carry the messages.
 
 Permissions are looked up for every message, so that a changed access list holds at once. A
 message that its credential does not permit raises Refused and changes nothing.
@@ -6,53 +6,30 @@ message that its credential does not permit raises Refused and changes nothing.
 
 from __future__ import annotations
 
-import struct
-from collections import Counter, deque
-from typing import Callable, NamedTuple
+from collections import Counter
+from typing import Callable
 
-from entropy.broker.access import Access, Key
+from entropy.broker.access import Access
+from entropy.broker.alarms import Alarms
 from entropy.broker.draws import FairQueue, WaitingDraw
-from entropy.broker.ids import IdRecord, Ids, rate_and_burst
+from entropy.broker.ids import rate_and_burst
+from entropy.broker.logins import PERMISSIONS, Logins, SessionFacts
 from entropy.broker.uses import FirstUses
 from entropy.config import BrokerConfig
-from entropy.credentials import AclEntry
 from entropy.errors import Refused
 from entropy.notify import WARNING, Log
 from entropy.reservoir import Output, Reservoir
-from entropy.wire.codes import DrawKind, RefusedCode, RetryReason, Role
-from entropy.wire.frames import Accepted, Auth, Block, Draw, Feed, Recall, Retry, Welcome
+from entropy.wire.codes import DrawKind, RefusedCode, RetryReason
+from entropy.wire.frames import Accepted, Block, Draw, Feed, Recall, Retry, Welcome
 
 SEED_BYTES = 64  # a longer draw is a topup, whatever it is called
 RETRY_EMPTY_MS = 2000
 RETRY_BUSY_MS = 1000
 RETRY_LOW_MS = 5000
+RETRY_DRAINING_MS = 1000
 _LONGEST_RETRY_MS = 3_600_000
-_ALARMS = 100  # that are remembered; all are counted
-_ALARMS_OF_ONE_ID = 5  # of them, in
-_ALARM_SECONDS = 600
 
 Reply = Block | Accepted | Retry
-_ROLE_PERMISSIONS = {Role.CLIENT: "draw", Role.FEEDER: "feed", Role.PEER: "peer"}
-
-
-class Alarm(NamedTuple):
-    unix: float
-    id: str  # whose credential it is about
-    text: str
-
-
-class SessionFacts:
-    """A session that has proved itself, as far as the service cares."""
-
-    __slots__ = ("context", "key", "next_sequence", "number", "record", "role")
-
-    def __init__(self, number: int, key: Key, role: Role, record: IdRecord, context: bytes) -> None:
-        self.number = number
-        self.key = key
-        self.role = role
-        self.record = record
-        self.context = context  # unlike any other session's: it goes into every output
-        self.next_sequence = 0
 
 
 class PendingDraw(WaitingDraw):
@@ -97,60 +74,46 @@ class Service:
     ) -> None:
         self.config = config
         self.reservoir = reservoir
-        self.access = access
-        self.uses = FirstUses("") if uses is None else uses
-        self.uses.keep_only(access.acl.entries)
         self.queue = FairQueue()
-        self.ids = Ids(config.limits)
+        self.alarms = Alarms(unix_seconds, log)
+        self.logins = Logins(
+            access,
+            FirstUses("") if uses is None else uses,
+            config.limits,
+            self.alarms,
+            monotonic_seconds=monotonic_seconds,
+            unix_seconds=unix_seconds,
+        )
         self.refusals: Counter[RefusedCode] = Counter()
         self.retries: Counter[RetryReason] = Counter()
-        self.alarms: deque[Alarm] = deque(maxlen=_ALARMS)
-        self.n_alarms = 0
+        self.draining_retries = 0  # not among them: nothing is amiss
         self.uncredited_replies = 0
-        self._expired_keys: set[Key] = set()  # that were alarmed about
         self.fell_low: Callable[[], None] = lambda: None  # the reservoir went below its low mark
         self._monotonic_seconds = monotonic_seconds
         self._unix_seconds = unix_seconds
         self._log = log
-        self._n_sessions = 0
 
-    # Logins
+    # Sessions
 
-    def admits(self, key: Key) -> bool:
-        """Whether a key whose proof was right is in force; an alarm if its time is over."""
-        if self._in_force(key) is not None:
-            return True
-        if self.access.entry(key) is not None and key not in self._expired_keys:
-            self._expired_keys.add(key)
-            self._alarm(key[0], "its credential has expired and is still in use")
-        return False
+    @property
+    def draining(self) -> bool:
+        """Whether nothing is given any more, because this broker is to be taken away."""
+        return self.logins.clients_only
 
-    def login(self, auth: Auth, address: str = "") -> SessionFacts:
-        """Open a session for a credential whose proof was right. Refused if the role is not its."""
-        key = (auth.id, auth.key_id)
-        entry = self._permitted(key, _ROLE_PERMISSIONS[auth.role])
-        bootstrap = entry.expires_after_use_seconds is not None
-        self.uses.note(key, self._unix_seconds(), durably=bootstrap)
-        record = self.ids.login(entry, self._monotonic_seconds())
-        trouble = record.note_boot(auth.boot_id, auth.counter)
-        if trouble is not None:
-            self._alarm(auth.id, f"{trouble}: is it a clone, or restored from a snapshot?")
-        trouble = record.note_address(entry, address)
-        if trouble is not None:
-            self._alarm(auth.id, f"{trouble}: was its credential copied?")
-        self._n_sessions += 1
-        record.sessions += 1
-        # What the other side said is in it, so that even a broker that was itself restored from
-        # a snapshot does not answer two sessions alike.
-        context = struct.pack("!Q16sQ32s", self._n_sessions, auth.boot_id, auth.counter, auth.nonce)
-        return SessionFacts(self._n_sessions, key, auth.role, record, context)
+    def drain(self, on: bool) -> None:
+        """Begin or end it. Draws that wait are told at once to go elsewhere."""
+        self.logins.clients_only = on
+        while on and len(self.queue):
+            draw = self.queue.pop()
+            assert isinstance(draw, PendingDraw)
+            draw.answer(self._retry_elsewhere())
 
     def logout(self, session: SessionFacts) -> None:
-        session.record.sessions -= 1
+        self.logins.logout(session)
         self.reservoir.forget_session(session.number)
 
     def welcome(self, session: SessionFacts) -> Welcome:
-        entry = self._permitted(session.key, _ROLE_PERMISSIONS[session.role])
+        entry = self.logins.permitted(session.key, PERMISSIONS[session.role])
         limits = self.config.limits
         rate, burst = rate_and_burst(entry, limits)
         credit = entry.credit_bits_per_second
@@ -165,57 +128,15 @@ class Service:
             capacity_blocks=self.reservoir.capacity_blocks,
         )
 
-    def apply_acl(self) -> set[Key]:
-        """Read the access list anew. Returns the keys whose sessions must end."""
-        gone = self.access.reload()
-        self.ids.keep_only(name for name, _ in self.access.acl.entries)
-        self.uses.keep_only(self.access.acl.entries)
-        self._expired_keys.clear()
-        now = self._monotonic_seconds()
-        for entry in self.access.acl.entries.values():
-            record = self.ids.find(entry.id)
-            if record is not None:
-                record.change_limits(entry, self.config.limits, now)
-        return gone
-
-    def _permitted(self, key: Key, permission: str) -> AclEntry:
-        entry = self._in_force(key)
-        if entry is None:  # revoked, or expired, while its session was open
-            raise Refused(RefusedCode.AUTHENTICATION)
-        if permission not in entry.permissions:
-            raise Refused(RefusedCode.PERMISSION)
-        return entry
-
-    def _in_force(self, key: Key) -> AclEntry | None:
-        """The entry of a key, unless its time is over."""
-        entry = self.access.entry(key)
-        if entry is None:
-            return None
-        ends = [] if entry.not_after_unix is None else [entry.not_after_unix]
-        first_use_unix = self.uses.unix(key)
-        if entry.expires_after_use_seconds is not None and first_use_unix is not None:
-            ends.append(first_use_unix + entry.expires_after_use_seconds)
-        return entry if not ends or self._unix_seconds() < min(ends) else None
-
-    def _alarm(self, name: str, text: str) -> None:
-        """Counted always; said and kept so often for one id only, or it would bury the others'."""
-        self.n_alarms += 1
-        now = self._unix_seconds()
-        own = [alarm for alarm in self.alarms if alarm.id == name]
-        if len(own) >= _ALARMS_OF_ONE_ID:
-            if now - own[0].unix < _ALARM_SECONDS:
-                return
-            self.alarms.remove(own[0])
-        self.alarms.append(Alarm(now, name, f"{name}: {text}"))
-        self._log(f"{name}: {text}", WARNING)
-
     # Draws
 
     def draw(self, session: SessionFacts, message: Draw) -> Reply | PendingDraw:
         """Answer a draw, or let it wait: then it ends by its answer, by give_up or by cancel."""
         if message.kind is DrawKind.PEER:
             return self._draw_of_peer(session, message)
-        self._permitted(session.key, "draw")
+        self.logins.permitted(session.key, "draw")
+        if self.draining:
+            return self._retry_elsewhere()
         record, limits = session.record, self.config.limits
         if record.drawing is not None:
             return self._retry(RETRY_BUSY_MS, RetryReason.BUSY)
@@ -302,7 +223,7 @@ class Service:
 
     def _draw_of_peer(self, session: SessionFacts, message: Draw) -> Reply:
         """Surplus only, and nothing that waits: our own clients come first."""
-        self._permitted(session.key, "peer")
+        self.logins.permitted(session.key, "peer")
         record = session.record
         output = self.reservoir.take_for_peer(
             message.n_bytes, peer_id=record.id, session=session.context
@@ -321,7 +242,7 @@ class Service:
 
     def feed(self, session: SessionFacts, message: Feed) -> Accepted:
         """Take blocks in and give them to those who wait."""
-        self._permitted(session.key, "feed")
+        self.logins.permitted(session.key, "feed")
         record, now = session.record, self._monotonic_seconds()
         if message.blocks:
             if message.sequence < session.next_sequence:  # a block must never count twice
@@ -347,7 +268,7 @@ class Service:
 
     def recall(self, session: SessionFacts, message: Recall) -> Accepted:
         """Drop what is still held of a session's blocks. Their numbers may be used again."""
-        self._permitted(session.key, "feed")
+        self.logins.permitted(session.key, "feed")
         recalled = self.reservoir.recall(session.number, message.sequence)
         session.next_sequence = min(session.next_sequence, message.sequence)
         session.record.recalled_bits += recalled.n_bits
@@ -375,6 +296,10 @@ class Service:
     def _retry(self, after_ms: int, why: RetryReason) -> Retry:
         self.retries[why] += 1
         return Retry(after_ms, why)
+
+    def _retry_elsewhere(self) -> Retry:
+        self.draining_retries += 1
+        return Retry(RETRY_DRAINING_MS, RetryReason.EMPTY)
 
     def watch_low_mark(self) -> None:
         """Say so if the reservoir is below its low mark."""

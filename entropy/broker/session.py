@@ -11,7 +11,8 @@ import asyncio
 from typing import Callable, Protocol
 
 from entropy.broker.access import Access, Key
-from entropy.broker.service import PendingDraw, Reply, Service, SessionFacts
+from entropy.broker.logins import SessionFacts
+from entropy.broker.service import PendingDraw, Reply, Service
 from entropy.errors import EntropyError, Refused, TransportError, WireError
 from entropy.notify import NOTICE
 from entropy.transport.stream import TlsStream
@@ -118,7 +119,7 @@ class Session:
             trouble = f"claimed to be {auth.id} and did not prove it"
             self._wire.authenticate(*self._host.access.proof_keys(key))
             trouble = f"used a key of {auth.id} that is not in force"
-            if not self._service.admits(key):
+            if not self._service.logins.admits(key):
                 raise Refused(RefusedCode.AUTHENTICATION)
         except (WireError, Refused, TimeoutError) as error:
             if auth is None and isinstance(error, WireError):
@@ -129,7 +130,7 @@ class Session:
             await self._goodbye(RefusedCode.AUTHENTICATION)
             return False
         try:
-            self._facts = self._service.login(auth, self._stream.peer_address)
+            self._facts = self._service.logins.login(auth, self._stream.peer_address)
             if self._facts.record.sessions > MAX_SESSIONS_OF_ONE_ID:
                 raise Refused(RefusedCode.LIMIT)
             welcome = self._service.welcome(self._facts)

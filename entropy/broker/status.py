@@ -25,7 +25,7 @@ def status(broker: Broker) -> dict[str, Any]:
         "epoch": broker.epoch.hex(),
         "uptime_seconds": int(broker.uptime_seconds()),
         "ready": broker.not_ready() is None,
-        "acl_generation": service.access.acl.generation,
+        "acl_generation": service.logins.access.acl.generation,
         "reservoir": {
             "held_blocks": reservoir.held_blocks,
             "imported_blocks": reservoir.imported_blocks,
@@ -60,7 +60,7 @@ def status(broker: Broker) -> dict[str, Any]:
                 **_login(record),
             }
             for name in _ids_with(broker, "draw")
-            if (record := service.ids.find(name)) is not None
+            if (record := service.logins.ids.find(name)) is not None
         ],
         "sessions": len(broker.sessions),
         "waiting_draws": len(service.queue),
@@ -74,7 +74,7 @@ def keys(broker: Broker) -> dict[str, Any]:
 
     For each such key its first use here, and how many sessions are open with it.
     """
-    acl, uses = broker.access.acl, broker.service.uses
+    acl, uses = broker.access.acl, broker.service.logins.uses
     n_keys = Counter(name for name, _ in acl.entries)
     n_sessions = Counter(session.key for session in broker.sessions)
     found: dict[str, dict[str, Any]] = {}
@@ -106,7 +106,7 @@ def metrics(broker: Broker) -> list[Metric]:
         _one("acl_generation", "gauge", "Of the access list in force.", _generation(broker)),
         _one("sessions", "gauge", "Open connections.", len(broker.sessions)),
         _one("waiting_draws", "gauge", "Draws that wait for blocks.", len(service.queue)),
-        _one("alarms_total", "counter", "Signs of clones and of copied keys.", service.n_alarms),
+        _one("alarms_total", "counter", "Signs of clones and of copied keys.", service.alarms.n),
         _one(
             "uncredited_replies_total",
             "counter",
@@ -175,7 +175,7 @@ _FEEDER_FIGURES = (
 
 
 def _feeder(broker: Broker, name: str) -> dict[str, Any]:
-    record = broker.service.ids.find(name)
+    record = broker.service.logins.ids.find(name)
     return {
         "id": name,
         "connected": record is not None and record.sessions > 0,
@@ -196,12 +196,12 @@ def _login(record: IdRecord | None) -> dict[str, Any]:
 
 
 def _ids_with(broker: Broker, permission: str) -> list[str]:
-    ids = broker.service.access.ids()
+    ids = broker.service.logins.access.ids()
     return sorted(name for name, permissions in ids.items() if permission in permissions)
 
 
 def _generation(broker: Broker) -> int:
-    return broker.service.access.acl.generation
+    return broker.service.logins.access.acl.generation
 
 
 def _one(name: str, kind: str, text: str, value: float) -> Metric:

@@ -7,12 +7,11 @@ gets a bounded time and one of a bounded number of places.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 
-from entropy.errors import ConfigError, EntropyError, RemoteProtocolError, TransportError
+from entropy.errors import EntropyError, RemoteProtocolError, TransportError
 from entropy.transport import proxy
 from entropy.transport.endpoint import format_endpoint, parse_endpoint
 from entropy.transport.stream import TlsStream, open_stream, resolve
@@ -203,7 +202,7 @@ async def serve(
     endpoint, not an address) and TransportError (cannot listen there).
     """
     host, port = parse_endpoint(endpoint)
-    balancers = None if proxy_from is None else frozenset(map(_canonical_address, proxy_from))
+    balancers = None if proxy_from is None else frozenset(map(proxy.canonical_address, proxy_from))
     sockets: list[socket.socket] = []
     try:
         for family, address in await resolve(host, port, passive=True):
@@ -235,11 +234,3 @@ def _listen(family: int, address: object) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-def _canonical_address(text: str) -> str:
-    """An address as the kernel writes it."""
-    for family in (socket.AF_INET, socket.AF_INET6):
-        with contextlib.suppress(OSError):
-            return proxy.plain_address(socket.inet_ntop(family, socket.inet_pton(family, text)))
-    raise ConfigError(f"{text!r} is not an address of a balancer")

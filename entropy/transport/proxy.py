@@ -5,10 +5,11 @@ The header is read by its exact length, so that the TLS bytes behind it stay in 
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 
-from entropy.errors import RemoteProtocolError
+from entropy.errors import ConfigError, RemoteProtocolError
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 HEAD_BYTES = 16
@@ -48,3 +49,11 @@ def source_address(head: bytes, rest: bytes) -> str | None:
 def plain_address(text: str) -> str:
     """An IPv4 address that was mapped into IPv6 as what it is; others as they are."""
     return text[7:] if text.startswith("::ffff:") and "." in text else text
+
+
+def canonical_address(text: str) -> str:
+    """An address as the kernel writes it. ConfigError if it is none."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            return plain_address(socket.inet_ntop(family, socket.inet_pton(family, text)))
+    raise ConfigError(f"{text!r} is not an address of a balancer")

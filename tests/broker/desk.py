@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from entropy.broker.access import Access, Key
-from entropy.broker.service import Service, SessionFacts
+from entropy.broker.logins import SessionFacts
+from entropy.broker.service import Service
 from entropy.config import BrokerConfig, LimitsConfig, ReservoirConfig
 from entropy.credentials import Acl, AclEntry
 from entropy.reservoir import Reservoir
@@ -84,7 +85,7 @@ class Desk:
         counter = self._n_logins if counter is None else counter
         role = ROLES[permission]
         auth = Auth(role, name, KEY_ID, boot_id, counter, bytes(32), bytes(32))
-        return self.service.login(auth, address)
+        return self.service.logins.login(auth, address)
 
 
 def config(**changes: Any) -> BrokerConfig:

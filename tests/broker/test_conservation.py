@@ -17,7 +17,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from entropy.broker.service import PendingDraw, Service, SessionFacts
+from entropy.broker.logins import SessionFacts
+from entropy.broker.service import PendingDraw, Service
 from entropy.config import LimitsConfig, ReservoirConfig
 from entropy.errors import Refused
 from entropy.reservoir import Output, Reservoir, _Block
@@ -103,7 +104,7 @@ class FleetMachine(RuleBasedStateMachine):
             return
         self.n_logins += 1
         auth = Auth(ROLES[name][0], name, KEY_ID, bytes(16), self.n_logins, bytes(32), bytes(32))
-        self.sessions[broker, name] = self.services[broker].login(auth)
+        self.sessions[broker, name] = self.services[broker].logins.login(auth)
         self.next_sequence[broker, name] = 0
 
     # Feeders

@@ -139,7 +139,7 @@ def test_a_key_expires_in_the_middle_of_a_session(
     async def story() -> None:
         vm1, rng1 = fleet.credential("vm1", "draw", **ends[how]), fleet.credential("rng1", "feed")
         async with fleet.broker() as broker:
-            broker.service._unix_seconds = lambda: clock[0]
+            broker.service.logins._unix_seconds = lambda: clock[0]
             feeder = await fleet.connect(broker, rng1, Role.FEEDER)
             await feeder.request(feed(8))
             session = await fleet.connect(broker, vm1)
@@ -150,7 +150,7 @@ def test_a_key_expires_in_the_middle_of_a_session(
             assert "vm1: its credential has expired and is still in use" in fleet.lines
         if how == "first use":  # and a restart of the broker extends nothing
             async with fleet.broker() as broker:
-                broker.service._unix_seconds = lambda: clock[0]
+                broker.service.logins._unix_seconds = lambda: clock[0]
                 assert await is_refused(fleet, broker, vm1)
                 clock[0] = start_unix + 50
                 await fleet.connect(broker, vm1)

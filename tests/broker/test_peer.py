@@ -76,7 +76,7 @@ def test_a_peer_without_surplus_is_idle_not_a_fault(fleet: Fleet) -> None:
         async with fleet.broker("broker1", reservoir=RICH) as one:
             peers = (fleet.peer("broker1", one, "broker2"),)
             async with fleet.broker("broker2", reservoir=POOR, peers=peers) as two:
-                await until(lambda: one.service._n_sessions >= 3)
+                await until(lambda: one.service.logins.n_sessions >= 3)
                 peer = two.status()["peers"][0]
                 assert peer["state"] in ("idle", "drawing")
                 assert (peer["last_error"], peer["last_import_unix"]) == (None, None)

@@ -184,7 +184,7 @@ def test_strangers_are_told_one_thing_at_one_time(fleet: Fleet) -> None:
             assert set(codes) == {RefusedCode.AUTHENTICATION}
             assert set(garbage) == {(b"\x01\x0a\x00\x01\x01", True)}
             assert broker.service.refusals[RefusedCode.AUTHENTICATION] == 8
-            assert list(broker.service.ids) == []  # nothing is remembered of strangers
+            assert list(broker.service.logins.ids) == []  # nothing is remembered of strangers
             assert len(fleet.lines) == 1  # and little is said
 
     asyncio.run(story())

@@ -100,7 +100,10 @@ def test_ready_while_a_feeder_brings_something(fleet: Fleet) -> None:
     async def story() -> None:
         rng1, vm1 = fleet.credential("rng1", "feed"), fleet.credential("vm1", "draw")
         async with fleet.broker() as broker:
-            assert broker.not_ready() == "the reservoir is empty, and no feeder brings anything"
+            assert (
+                broker.not_ready()
+                == "the reservoir is empty, and no feeder or peer brings anything"
+            )
             feeder = await fleet.connect(broker, rng1, Role.FEEDER)
             assert broker.not_ready() is not None  # it is there, and has brought nothing
             await feeder.request(feed(1))

@@ -162,6 +162,6 @@ def test_nor_against_a_real_broker(fleet: Fleet) -> None:
                     )
 
             await asyncio.gather(*map(tries, impostors(listed)))
-            assert list(broker.service.ids) == []
+            assert list(broker.service.logins.ids) == []
 
     asyncio.run(story())

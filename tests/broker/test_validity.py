@@ -25,7 +25,7 @@ def stocked() -> Desk:
 
 def refused(desk: Desk) -> bool:
     """Whether a login with vm1's key is refused."""
-    assert desk.service.admits(KEY) == (desk.service._in_force(KEY) is not None)
+    assert desk.service.logins.admits(KEY) == (desk.service.logins._in_force(KEY) is not None)
     try:
         desk.login("vm1")
     except Refused as error:
@@ -73,28 +73,28 @@ def test_a_key_that_was_not_admitted_has_not_been_used() -> None:
     desk.ledger.admit("vm1", "draw", expires_after_use_seconds=50)
     with pytest.raises(Refused):
         desk.login("vm1", "feed")
-    assert desk.service.uses.unix(KEY) is None
+    assert desk.service.logins.uses.unix(KEY) is None
 
 
 def test_an_expired_key_is_alarmed_about_once() -> None:
     desk = stocked()
     desk.ledger.admit("vm1", "draw", not_after_unix=START_UNIX)
     for _ in range(3):
-        assert not desk.service.admits(KEY)
-    assert not desk.service.admits(("unknown", KEY_ID))
+        assert not desk.service.logins.admits(KEY)
+    assert not desk.service.logins.admits(("unknown", KEY_ID))
     assert desk.lines == ["vm1: its credential has expired and is still in use"]
-    assert desk.service.n_alarms == 1
+    assert desk.service.alarms.n == 1
 
 
 def test_the_memory_of_uses_follows_the_list(tmp_path: Path) -> None:
     desk = stocked()
-    desk.service.uses = FirstUses(str(tmp_path))
+    desk.service.logins.uses = FirstUses(str(tmp_path))
     desk.login("vm1", expires_after_use_seconds=50)
     desk.login("vm2")
-    assert desk.service.uses.unix(("vm2", KEY_ID)) == START_UNIX
+    assert desk.service.logins.uses.unix(("vm2", KEY_ID)) == START_UNIX
     desk.ledger.revoke("vm2")
-    desk.service.apply_acl()
-    assert desk.service.uses.unix(("vm2", KEY_ID)) is None
+    desk.service.logins.apply_acl()
+    assert desk.service.logins.uses.unix(("vm2", KEY_ID)) is None
     assert FirstUses(str(tmp_path)).unix(KEY) == START_UNIX
 
 
@@ -117,7 +117,7 @@ def test_an_odd_address_is_served_counted_and_alarmed_about(address: str, expect
         session = desk.login("vm1", address=address)
         assert isinstance(desk.service.draw(session, draw(32)), Block)
     assert session.record.outside_logins == (0 if expected else 3)
-    assert desk.service.n_alarms == (0 if expected else 1)
+    assert desk.service.alarms.n == (0 if expected else 1)
     if not expected:
         assert desk.lines[-1].startswith(f"vm1: it came from {address}, which is none of its")
 
@@ -128,7 +128,7 @@ def test_the_alarms_about_addresses_are_bounded() -> None:
     record = desk.login("vm1", address="10.0.0.1").record
     for number in range(100):
         desk.login("vm1", address=f"10.1.0.{number % 3}")
-    assert (record.outside_logins, desk.service.n_alarms) == (100, 3)
+    assert (record.outside_logins, desk.service.alarms.n) == (100, 3)
     for number in range(1000):
         desk.login("vm1", address=f"10.2.{number // 250}.{number % 250}")
     assert len(record.outside_addresses) == 4

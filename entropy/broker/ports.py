@@ -1,0 +1,68 @@
+"""All that a broker listens at: its own address, its port behind haproxy, haproxy's agent."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+from entropy.broker.agent import Agent
+from entropy.config import BrokerConfig
+from entropy.transport.listener import Handler, Server, serve
+from entropy.transport.tls import server_context
+
+
+class Ports:
+    """Open after `start`. Each listener has limits of its own.
+
+    addresses, agent_addresses: the endpoints, with their real ports.
+    """
+
+    def __init__(self, config: BrokerConfig, handler: Handler, agent_line: Callable[[], str]):
+        self._config = config
+        self._handler = handler
+        self._agent = Agent(config.agent.listen, config.agent.balancers, agent_line)
+        self._servers: list[Server] = []
+        self.addresses: list[str] = []
+
+    async def start(self) -> None:
+        """Raises ConfigError, CredentialError or TransportError; `stop` is due then, too."""
+        config, limits = self._config, self._config.limits
+        context = server_context(config.certificate, config.key)
+        for endpoints, balancers in (
+            (config.listen, None),
+            (config.proxy.listen, config.proxy.balancers),
+        ):
+            for endpoint in endpoints:
+                server = await serve(
+                    endpoint,
+                    context,
+                    self._handler,
+                    proxy_from=balancers,
+                    max_connections=limits.max_connections,
+                    max_connections_per_address=limits.max_connections_per_address,
+                )
+                self._servers.append(server)
+                self.addresses += server.addresses
+        await self._agent.start()
+
+    def close(self) -> None:
+        """Listen no more, and cancel the handlers of all connections."""
+        for server in self._servers:
+            server.close()
+
+    async def wait_closed(self) -> None:
+        for server in self._servers:
+            await server.wait_closed()
+        await self._agent.stop()
+
+    @property
+    def agent_addresses(self) -> list[str]:
+        return self._agent.addresses
+
+    @property
+    def over_limit(self) -> int:
+        """Connections that a limit turned away."""
+        return sum(server.over_limit for server in self._servers)
+
+    @property
+    def failed_handshakes(self) -> int:
+        return sum(server.failed_handshakes for server in self._servers)
