@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import time
 from collections.abc import Callable
@@ -34,10 +35,12 @@ class Pace(NamedTuple):
     gather_seconds: float = 0.2  # for samples to come together, then for blocks: fewer steps
     reply_seconds: float = 10  # for a connection, and for each answer
     full_seconds: float = 3  # between two questions whether a full reservoir has room again
+    least_retry_seconds: float = 0.1  # after RETRY, also from a broker that says 0
     idle_seconds: float = 15  # between two words when there is nothing to push
     first_retry_seconds: float = 1  # after a session; doubles when no broker answers
     last_retry_seconds: float = 60
     return_seconds: float = 300  # with another broker than the first, before trying that again
+    look_seconds: float = 2  # between two looks whether the credential was replaced
     source_retry_seconds: float = 2  # between two looks for a source that is gone or fails
     silence_seconds: float = 60  # a read that takes longer is worth a word
 
@@ -61,6 +64,45 @@ def own_credential(config: FeederConfig) -> Credential:
             f" {', '.join(sorted(credential.permissions)) or 'none'}"
         )
     return credential
+
+
+class CredentialWatch:
+    """Whether the file of the credential holds another key than when a session began.
+
+    A session outlives the file that it was opened with: without this one a rotated key would stay
+    in use for as long as nothing breaks.
+    """
+
+    def __init__(self, config: FeederConfig) -> None:
+        self._config = config
+        self._file: tuple[int, ...] | None = None
+        self._key_id: bytes | None = None
+
+    def begin(self) -> None:
+        """A session is about to be opened."""
+        self._file, self._key_id = self._look(), self._read()
+
+    def has_new_key(self) -> bool:
+        """One stat(2) as long as nothing changed. A file that is no good is no new key."""
+        file = self._look()
+        key_id = self._key_id if file == self._file else self._read()
+        if key_id is None or key_id == self._key_id:
+            self._file = file
+            return False
+        return True
+
+    def _look(self) -> tuple[int, ...] | None:
+        try:
+            found = os.stat(self._config.credential)
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_ctime_ns
+
+    def _read(self) -> bytes | None:
+        try:
+            return own_credential(self._config).key_id
+        except EntropyError:
+            return None
 
 
 async def connect(
@@ -133,6 +175,7 @@ class BrokerSession:
         self._outbox = outbox
         self._pace = pace
         self._changed = changed
+        self._credential = CredentialWatch(config)
         self._work = asyncio.Event()
         self._last_said: dict[str, str] = {}  # by endpoint, to say each trouble once
         self._answered = False
@@ -162,6 +205,7 @@ class BrokerSession:
     async def _one_round(self) -> bool:
         """Try the list from its top, until one session has come to something. False: none did."""
         for endpoint in self._config.brokers:
+            self._credential.begin()
             try:
                 connection = await connect(self._config, endpoint, self._pace.reply_seconds)
             except EntropyError as error:
@@ -196,7 +240,8 @@ class BrokerSession:
         return self._answered
 
     async def _converse(self, connection: AsyncClientConnection) -> None:
-        """Push, recall and ask, until the session breaks or it is time to try the first broker."""
+        """Push, recall and ask, until the session breaks, or it is time for the first broker, or
+        for another key."""
         now = asyncio.get_running_loop().time
         credit = CreditPace(connection.welcome.credit_bits_per_second, now())
         is_first = connection.endpoint == self._config.brokers[0]
@@ -204,10 +249,15 @@ class BrokerSession:
         ask_at = now()
         push_at: float | None = None  # when the blocks that are held have waited for more
         quiet_until = now()  # the broker wants to hear of nothing but a recall
-        while now() < end or self._outbox.recall is not None:  # only in this session can it recall
+        recall_at = now()  # nor of that, where it was the recall that it put off
+        while self._outbox.recall is not None or now() < end:  # only in this session can it recall
+            if self._credential.has_new_key() and self._outbox.recall is None:
+                notify.log(f"{self._config.credential} was replaced: logging in anew")
+                return
             self._work.clear()
-            request: Feed | Recall | None = self._outbox.recall
-            if request is None and now() >= quiet_until:
+            recall = self._outbox.recall
+            request: Feed | Recall | None = recall if now() >= recall_at else None
+            if recall is None and now() >= quiet_until:
                 held_blocks = self._outbox.held_blocks
                 if push_at is None and held_blocks:
                     push_at = now() + self._pace.gather_seconds
@@ -224,7 +274,8 @@ class BrokerSession:
                 wake_at = ask_at
                 if push_at is not None and not self.full:
                     wake_at = min(wake_at, max(push_at, now() + credit.next_seconds()))
-                await self._wait_for_work(min(max(wake_at, quiet_until), end) - now())
+                wake_at = min(max(wake_at, quiet_until), end)
+                await self._wait_for_work(min(wake_at - now(), self._pace.look_seconds))
             else:
                 quiet_seconds = await self._request(connection, request)
                 quiet_until = max(quiet_until, now() + quiet_seconds)
@@ -245,7 +296,7 @@ class BrokerSession:
         self._answered = True
         if isinstance(reply, Retry):
             self._say_once(connection.endpoint, f"{self.broker_id}: {_not_taken(request, reply)}")
-            return reply.after_ms / 1000
+            return max(reply.after_ms / 1000, self._pace.least_retry_seconds)
         if not isinstance(reply, Accepted):
             raise RemoteProtocolError(f"{self.broker_id} answered with a block that nobody drew")
         self._last_said.pop(connection.endpoint, None)

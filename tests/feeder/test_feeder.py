@@ -7,6 +7,7 @@ import json
 import threading
 import urllib.request
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -466,6 +467,41 @@ def test_a_refused_feeder_says_so_once_and_goes_on_trying(site: Site, said: list
     assert len([line for line in said if "did not accept this credential" in line]) == 1
 
 
+def test_another_key_is_used_as_soon_as_it_is_there(site: Site, said: list[str]) -> None:
+    """In a session that could last for ever, and without a restart."""
+
+    async def scenario() -> None:
+        source = Strings()
+        async with site.broker() as broker:
+            pace = FAST._replace(look_seconds=0.01)
+            async with running(site.config(broker), source, pace) as feeder:
+                path, old = site.folder / "rng1.json", broker.access.acl.entries
+
+                def key_id() -> str:
+                    return str(broker.status()["feeders"][0]["key_id"])
+
+                await until(lambda: feeder.session.broker_id)
+                before = key_id()
+                # What is no credential leaves the session alone.
+                path.write_text("{}")
+                await until(lambda: feeder.session._credential._file == _stat(path))
+                assert feeder.session.broker_id
+                site.feeder_credential()
+                broker.access.reload()
+                broker.access.acl.entries.update(old)  # both are valid for a while
+                await until(lambda: key_id() != before)
+                source.give(START, noise(2 * WINDOW, "with the new key"))
+                await until(lambda: account(feeder)["sent_bits"])
+
+    asyncio.run(scenario())
+    assert len([line for line in said if "was replaced: logging in anew" in line]) == 1
+
+
+def _stat(path: Path) -> tuple[int, ...]:
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns
+
+
 def test_a_certificate_that_has_expired_is_not_accepted(
     site: Site, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -506,7 +542,7 @@ def test_pages_for_monitoring(site: Site, said: list[str]) -> None:
                 assert (await get("/healthz"))[0] == 200
                 assert (await get("/readyz"))[0] == 503
                 source.give(START, noise(2 * WINDOW))
-                await until(lambda: account(feeder)["accepted_bits"])
+                await until(lambda: account(feeder)["accepted_bits"] == 3584)
                 assert (await get("/readyz"))[0] == 200
                 _, text = await get("/metrics")
                 assert "entropy_feeder_accepted_bits_total 3584" in text
