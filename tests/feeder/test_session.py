@@ -280,6 +280,34 @@ def test_not_now_is_respected_but_a_recall_does_not_wait(line: Line) -> None:
     assert len(broker.frames) == 1
 
 
+@pytest.mark.parametrize("after_ms", [0, 100])
+def test_a_recall_that_is_put_off_is_asked_again_and_not_at_once(line: Line, after_ms: int) -> None:
+    """And nothing else is said before it, also when it is time for the first broker again."""
+    asked_at: list[float] = []
+
+    async def put_off(message: Message) -> Reply:
+        if isinstance(message, Recall):
+            asked_at.append(asyncio.get_running_loop().time())
+            if len(asked_at) < 4:
+                return Retry(after_ms, RetryReason.RATE)
+        return await accept(message)
+
+    broker = ScriptedBroker(put_off)
+    line.brokers["second:1"] = broker
+    line.session._pace = FAST._replace(return_seconds=0.05, least_retry_seconds=0.1)
+
+    async def scenario() -> None:
+        line.add(10)
+        await until(lambda: len(broker.frames) == 1)
+        line.outbox.recall_after(550)
+        line.add(10, first=10)
+        await until(lambda: broker.closed)
+
+    line.run(scenario)
+    assert broker.asked[-4:] == [Recall(5)] * 4
+    assert all(later - earlier >= 0.1 for earlier, later in zip(asked_at, asked_at[1:]))
+
+
 def test_a_refusal_leads_to_the_next_broker(line: Line) -> None:
     async def refuse(message: Message) -> Reply:
         return Refused(RefusedCode.SHUTDOWN)
