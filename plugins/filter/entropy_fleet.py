@@ -32,21 +32,26 @@ def endpoint(address: str, port: int = PORT) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def brokers(names: Iterable[str], hostvars: HostVars) -> list[dict[str, str]]:
-    """The brokers in inventory order: name, id, address, endpoint, proxy_endpoint, own_name_used.
+def brokers(names: Iterable[str], hostvars: HostVars) -> list[dict[str, Any]]:
+    """The brokers in inventory order, each with name, id, address, address_ipv6 and endpoints.
 
+    `address_ipv6` is its second address beside an IPv4 one, or empty. `endpoints` are all at which
+    clients reach it, `endpoint` the first of them, `proxy_endpoint` where balancers do.
     `own_name_used` is "yes" where the connection is made from `inventory_hostname`.
     """
     found = []
     for name in names:
         of_host = hostvars[name]
         address = str(_value(of_host, "entropy_address", _value(of_host, "ansible_host", name)))
+        address_ipv6 = str(_value(of_host, "entropy_address_ipv6", ""))
         found.append(
             {
                 "name": name,
                 "id": host_id(name, hostvars),
                 "address": address,
+                "address_ipv6": address_ipv6,
                 "endpoint": endpoint(address),
+                "endpoints": [endpoint(one) for one in (address, address_ipv6) if one],
                 "proxy_endpoint": endpoint(address, PROXY_PORT),
                 "own_name_used": "yes" if _own_name_used(name, hostvars) else "",
             }
@@ -76,7 +81,7 @@ def feeders(groups: Groups, hostvars: HostVars) -> list[dict[str, Any]]:
 
 
 def own_broker_first(
-    all_brokers: list[dict[str, str]], name: str, groups: Groups, hostvars: HostVars
+    all_brokers: list[dict[str, Any]], name: str, groups: Groups, hostvars: HostVars
 ) -> list[str]:
     """The endpoints that feeder `name` pushes to: its own broker's, then the others'."""
     own = {feeder["name"]: feeder["broker"] for feeder in feeders(groups, hostvars)}.get(name)

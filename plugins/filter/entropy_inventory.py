@@ -155,25 +155,45 @@ def _addresses(settings: Mapping[str, Any], brokers: list[Mapping[str, Any]]) ->
                 f"{broker['name']}: entropy_address (or ansible_host) is {broker['address']!r}, "
                 "which is not the address of a machine: write an IPv4 or IPv6 address, no name."
             )
-        elif address in seen:
-            yield f"{seen[address]} and {broker['name']} have the same address {address}."
-        else:
-            seen[address] = broker["name"]
-    if not settings["vip"]:
-        return
-    vip = _address(settings["vip"])
-    if vip is None:
+        second = _address(broker["address_ipv6"]) if broker["address_ipv6"] else None
+        if broker["address_ipv6"] and (second is None or second.version != 6):
+            yield (
+                f"{broker['name']}: entropy_address_ipv6 is {broker['address_ipv6']!r}, which is "
+                "not the IPv6 address of a machine."
+            )
+        for one in (address, second):
+            if one in seen:
+                yield f"{seen[one]} and {broker['name']} have the same address {one}."
+            elif one is not None:
+                seen[one] = broker["name"]
+    versions: set[int] = {one.version for broker in brokers if (one := _address(broker["address"]))}
+    yield from _vips(settings, seen, versions)
+
+
+def _vips(
+    settings: Mapping[str, Any], seen: Mapping[Any, str], versions: set[int]
+) -> Iterable[str]:
+    first, second = _address(settings["vip"]), _address(settings["vip_ipv6"])
+    for key, vip in (("vip", first), ("vip_ipv6", second)):
+        if settings[key] and vip is None:
+            yield (
+                f"entropy_{key} is {settings[key]!r}, which is not an address: write a free "
+                "address of the brokers' network, without a prefix length."
+            )
+        elif vip in seen:
+            yield f"entropy_{key} {vip} is {seen[vip]}'s own address: it must be one nobody has."
+    if second is not None and (second.version != 6 or (first is not None and first.version == 6)):
         yield (
-            f"entropy_vip is {settings['vip']!r}, which is not an address: write a free IPv4 or "
-            "IPv6 address of the brokers' network, without a prefix length."
+            "entropy_vip_ipv6 is for the IPv6 address beside an IPv4 one in entropy_vip; a fleet "
+            "with one address writes it into entropy_vip, whatever its version."
         )
-    elif vip in seen:
-        yield f"entropy_vip {vip} is {seen[vip]}'s own address: it must be one that nobody has."
-    elif settings["keepalived"] and any(address.version != vip.version for address in seen):
+    elif first is not None and settings["keepalived"] and versions - {first.version}:
         yield (
-            f"entropy_vip {vip} and the brokers' addresses are not of one IP version: keepalived "
+            f"entropy_vip {first} and the brokers' addresses are not of one IP version: keepalived "
             "speaks to its peers over the version of the address that it moves."
         )
+    elif first is None and second is not None:
+        yield "entropy_vip_ipv6 is set and entropy_vip is not: write the address there."
 
 
 def _balancing(settings: Mapping[str, Any]) -> Iterable[str]:

@@ -32,6 +32,7 @@ def sound() -> dict[str, Any]:
             "site_id": "test",
             "state_dir": "/srv/entropy",
             "vip": "10.0.0.10",
+            "vip_ipv6": "",
             "haproxy": True,
             "keepalived": True,
             "virtual_router_id": 51,
@@ -126,6 +127,19 @@ WRONG: dict[str, tuple[Change, str]] = {
     "a broker's address as VIP": (setting("vip", "10.0.0.12"), "is broker2's own address"),
     "a VIP that is none": (setting("vip", "10.0.0.10/24"), "which is not an address"),
     "a VIP of the other version": (setting("vip", "fd00::10"), "not of one IP version"),
+    "an IPv6 VIP that is none": (setting("vip_ipv6", "fd00::10/64"), "entropy_vip_ipv6 is 'fd00::"),
+    "two IPv4 VIPs": (setting("vip_ipv6", "10.0.0.9"), "is for the IPv6 address beside an IPv4"),
+    "a second address of IPv4": (
+        host("broker2", entropy_address_ipv6="10.0.0.13"),
+        "broker2: entropy_address_ipv6 is '10.0.0.13', which is not the IPv6",
+    ),
+    "one IPv6 address twice": (
+        lambda fleet: [
+            fleet["hostvars"][name].update(entropy_address_ipv6="fd00::1")
+            for name in ("broker1", "broker2")
+        ],
+        "broker1 and broker2 have the same address fd00::1",
+    ),
     "keepalived without a VIP": (setting("vip", ""), "there is no entropy_vip"),
     "keepalived without haproxy": (setting("haproxy", False), "at which nobody answers"),
     "no router id": (setting("virtual_router_id", 0), "virtual_router_id is not set"),

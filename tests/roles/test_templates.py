@@ -11,7 +11,7 @@ import pytest
 from entropy import config
 from tests.roles.rendering import CHECKOUT, PLAYBOOKS, Inventory, defaults, options
 
-INVENTORY_NAMES = ("ipv6", "single", "three", "example")
+INVENTORY_NAMES = ("ipv6", "single", "three", "dual", "example")
 
 
 @pytest.fixture(scope="module", params=INVENTORY_NAMES)
@@ -42,7 +42,10 @@ def test_every_brokers_file_is_one_that_the_broker_takes(
         read = config.load_broker(written(tmp_path, text))
         assert read.id == host
         assert {peer.id for peer in read.peers} == set(brokers) - {host}
-        assert len(read.listen) == 1
+        has_second = bool(inventory.hostvars[host].get("entropy_address_ipv6"))
+        assert len(read.listen) == 1 + has_second
+        # Nothing that an older release would not know, but for what is used.
+        assert ("stir" in text) == any(peer.stir_interval_seconds for peer in read.peers)
 
 
 def test_every_feeders_file_is_one_that_the_feeder_takes(
@@ -67,12 +70,12 @@ def test_every_clients_file_is_one_that_the_client_takes(
         # A broker's machine draws from its own broker alone, and credits nothing.
         assert read.credit == (host not in brokers)
         assert not read.allow_shared_kernel
-        own = 1 if host in brokers else None
-        assert len(read.brokers) == (own or len(brokers) + has_vip(inventory))
-
-
-def has_vip(inventory: Inventory) -> bool:
-    return bool(inventory.value("entropy_client", "fleet_vip", "broker1"))
+        if host in brokers:
+            assert len(read.brokers) == 1
+        else:
+            vips = inventory.value("entropy_client", "fleet_vips", "broker1")
+            n_addresses = 2 if "entropy_address_ipv6" in inventory.hostvars["broker1"] else 1
+            assert len(read.brokers) == len(brokers) * n_addresses + len(vips)
 
 
 def test_a_client_asks_at_the_virtual_address_first(tmp_path: Path) -> None:
@@ -82,6 +85,29 @@ def test_a_client_asks_at_the_virtual_address_first(tmp_path: Path) -> None:
         "[fd00::11]:25226",
         "[fd00::12]:25226",
     )
+
+
+def test_beside_ipv4_everything_answers_at_ipv6(tmp_path: Path) -> None:
+    inventory = Inventory("dual")
+    text = inventory.render("entropy_client", "client.toml.j2", "vm001")
+    assert config.load_client(written(tmp_path, text)).brokers == (
+        "10.0.0.10:25226",
+        "[fd00::10]:25226",
+        "10.0.0.11:25226",
+        "[fd00::11]:25226",
+        "10.0.0.12:25226",
+        "[fd00::12]:25226",
+    )
+    text = inventory.render("entropy_broker", "broker.toml.j2", "broker1")
+    read = config.load_broker(written(tmp_path, text))
+    assert read.listen == ("10.0.0.11:25226", "[fd00::11]:25226")
+    assert read.proxy.listen == ("10.0.0.11:25227",)
+    text = inventory.render("entropy_haproxy", "haproxy.cfg.j2", "broker1")
+    assert re.findall(r"bind (.*:25226)", text) == ["10.0.0.10:25226", "[fd00::10]:25226"]
+    # VRRP speaks one version, and the other address goes along.
+    text = inventory.render("entropy_keepalived", "keepalived.conf.j2", "broker1")
+    assert re.search(r"virtual_ipaddress \{\n        10.0.0.10\n    \}", text)
+    assert re.search(r"virtual_ipaddress_excluded \{\n        fd00::10\n    \}", text)
 
 
 def test_a_feeder_pushes_to_its_own_broker_first(tmp_path: Path) -> None:
@@ -114,9 +140,17 @@ def test_the_proxy_port_is_for_the_balancers_alone(tmp_path: Path) -> None:
         return config.load_broker(written(tmp_path, text))
 
     assert broker("single").proxy == config.ProxyConfig()
-    assert broker("three").proxy == config.ProxyConfig(
-        ("10.0.0.11:25227",), ("10.0.0.11", "10.0.0.12", "10.0.0.13")
-    )
+    assert broker("single").agent == config.AgentConfig()
+    balancers = ("10.0.0.11", "10.0.0.12", "10.0.0.13")
+    assert broker("three").proxy == config.ProxyConfig(("10.0.0.11:25227",), balancers)
+    assert broker("three").agent == config.AgentConfig(("10.0.0.11:25228",), balancers)
+
+
+def test_the_classic_way_is_one_setting(tmp_path: Path) -> None:
+    for name, stir_seconds in (("three", 30), ("dual", 0)):
+        text = Inventory(name).render("entropy_broker", "broker.toml.j2", "broker1")
+        read = config.load_broker(written(tmp_path, text))
+        assert {peer.stir_interval_seconds for peer in read.peers} == {stir_seconds}
 
 
 def test_haproxy_passes_tls_through_to_every_broker() -> None:
@@ -124,7 +158,8 @@ def test_haproxy_passes_tls_through_to_every_broker() -> None:
     assert "bind [fd00::10]:25226\n" in text
     assert "source [fd00::12]\n" in text
     servers = re.findall(r"^    server (\S+) (\S+) (.*)", text, re.MULTILINE)
-    assert [server[:2] for server in servers] == [
+    # Once by weight, and once for when every broker says that it is dry.
+    assert [server[:2] for server in servers] == 2 * [
         ("broker1", "[fd00::11]:25227"),
         ("broker2", "[fd00::12]:25227"),
     ]

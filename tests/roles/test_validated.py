@@ -14,7 +14,7 @@ from tests.roles.rendering import Inventory
 pytestmark = pytest.mark.lab
 
 
-@pytest.mark.parametrize("name", ["ipv6", "three"])
+@pytest.mark.parametrize("name", ["ipv6", "three", "dual"])
 def test_haproxy_takes_its_configuration(name: str, tmp_path: Path) -> None:
     text = Inventory(name).render("entropy_haproxy", "haproxy.cfg.j2", "broker1")
     (tmp_path / "haproxy.cfg").write_text(text)
@@ -45,12 +45,15 @@ def validated(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
     return podman.podman(*words, check=False)
 
 
-@pytest.mark.parametrize("vip", ["fd00::10", "10.0.0.10"])
-def test_keepalived_takes_its_configuration(vip: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "vips", [["fd00::10"], ["10.0.0.10"], ["10.0.0.10", "fd00::10"]], ids=" ".join
+)
+def test_keepalived_takes_its_configuration(vips: list[str], tmp_path: Path) -> None:
     addresses = {
-        "entropy_keepalived_vip": vip,
-        "entropy_keepalived_address": vip[:-2] + "11",
-        "entropy_keepalived_peers": [vip[:-2] + "12"],
+        "entropy_keepalived_vips": vips,
+        "entropy_keepalived_address": vips[0][:-2] + "11",
+        "entropy_keepalived_peers": [vips[0][:-2] + "12"],
+        "entropy_keepalived_advert_seconds": 0.1,
     }
     text = Inventory("ipv6").render(
         "entropy_keepalived", "keepalived.conf.j2", "broker1", **addresses
