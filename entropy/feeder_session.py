@@ -274,11 +274,13 @@ class BrokerSession:
                 wake_at = ask_at
                 if push_at is not None and not self.full:
                     wake_at = min(wake_at, max(push_at, now() + credit.next_seconds()))
-                wake_at = min(max(wake_at, quiet_until), end)
+                wake_at = min(max(wake_at, quiet_until), end) if recall is None else recall_at
                 await self._wait_for_work(min(wake_at - now(), self._pace.look_seconds))
             else:
                 quiet_seconds = await self._request(connection, request)
                 quiet_until = max(quiet_until, now() + quiet_seconds)
+                if isinstance(request, Recall):
+                    recall_at = now() + quiet_seconds
                 silence_seconds = self._pace.full_seconds if self.full else self._pace.idle_seconds
                 ask_at = now() + spread(silence_seconds)
 
