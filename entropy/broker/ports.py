@@ -13,7 +13,8 @@ from entropy.transport.tls import server_context
 class Ports:
     """Open after `start`. Each listener has limits of its own.
 
-    addresses, agent_addresses: the endpoints, with their real ports.
+    addresses, agent_addresses: the endpoints, with their real ports. certificate_sha256: of the
+    certificate that is shown there, 32 bytes; empty before `start`.
     """
 
     def __init__(self, config: BrokerConfig, handler: Handler, agent_line: Callable[[], str]):
@@ -22,11 +23,13 @@ class Ports:
         self._agent = Agent(config.agent.listen, config.agent.balancers, agent_line)
         self._servers: list[Server] = []
         self.addresses: list[str] = []
+        self.certificate_sha256 = b""
 
     async def start(self) -> None:
         """Raises ConfigError, CredentialError or TransportError; `stop` is due then, too."""
         config, limits = self._config, self._config.limits
         context = server_context(config.certificate, config.key)
+        self.certificate_sha256 = context.certificate_sha256
         for endpoints, balancers in (
             (config.listen, None),
             (config.proxy.listen, config.proxy.balancers),

@@ -55,6 +55,7 @@ class Broker:
         self.sessions: set[Session] = set()
         self.peers: list[PeerLink] = []
         self.addresses: list[str] = []
+        self.certificate_sha256 = b""
         self.epoch: bytes
         self.ephemeral: Ephemeral
         self.access: Access
@@ -95,6 +96,7 @@ class Broker:
         try:
             await self._ports.start()
             self.addresses = self._ports.addresses
+            self.certificate_sha256 = self._ports.certificate_sha256
             self._control = Control(
                 config.control_socket,
                 {

@@ -26,6 +26,8 @@ def status(broker: Broker) -> dict[str, Any]:
         "uptime_seconds": int(broker.uptime_seconds()),
         "ready": broker.not_ready() is None,
         "acl_generation": service.logins.access.acl.generation,
+        # As openssl x509 -fingerprint shows it: which one is in use tells whether a restart is due.
+        "certificate_fingerprint": broker.certificate_sha256.hex(":").upper(),
         "reservoir": {
             "held_blocks": reservoir.held_blocks,
             "imported_blocks": reservoir.imported_blocks,

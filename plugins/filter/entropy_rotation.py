@@ -36,6 +36,22 @@ def refusals(published: Iterable[Mapping[str, Any]], outcome: Mapping[str, Any])
     ]
 
 
+def stale_certificates(asked: Iterable[Mapping[str, Any]], outcome: Mapping[str, Any]) -> list[str]:
+    """The brokers that run with another certificate than the one that was issued to them.
+
+    `asked` are results of entropy_broker_info. A broker that does not run, or is of a release that
+    does not say it, is not among them.
+    """
+    issued = outcome.get("certificates", {})
+    found = []
+    for result in asked:
+        status = result.get("status") or {}
+        shown, name = status.get("certificate_fingerprint"), status.get("broker_id")
+        if shown and name in issued and shown != issued[name]["fingerprint"]:
+            found.append(str(name))
+    return found
+
+
 def unseen(installed: Iterable[Mapping[str, Any]], reports: list[Mapping[str, Any]]) -> list[str]:
     """The ids of the installed credentials whose key is waited for and was used nowhere yet.
 
@@ -151,6 +167,7 @@ class FilterModule:
         return {
             "entropy_credential_lines": lines,
             "entropy_refusals": refusals,
+            "entropy_stale_certificates": stale_certificates,
             "entropy_unseen": unseen,
             "entropy_rebuilt": rebuilt,
             "entropy_authority_line": authority_line,

@@ -9,10 +9,12 @@ import os
 import socket
 import stat
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from entropy.authority import certificate_fingerprint
 from entropy.broker.server import Broker
 from entropy.errors import ConfigError
 from entropy.wire.codes import Role
@@ -57,6 +59,9 @@ def test_status(fleet: Fleet) -> None:
             "site_id": "lab",
             "ready": True,
             "acl_generation": 4,
+            "certificate_fingerprint": certificate_fingerprint(
+                Path(broker.config.certificate).read_bytes()
+            ),
             "reservoir": {
                 "held_blocks": 2,
                 "imported_blocks": 0,

@@ -12,6 +12,7 @@ from plugins.filter.entropy_rotation import (
     lines,
     rebuilt,
     refusals,
+    stale_certificates,
     unseen,
     words,
 )
@@ -84,6 +85,19 @@ def test_who_refuses_a_list_is_named(revoked: list[str], begins: str) -> None:
         {"item": {"name": "b3"}, "unreachable": True, "failed": True, "msg": "no route"},
     ]
     assert refusals(published, {"revoked": revoked}) == [f"{begins}the disk is full"]
+
+
+def test_a_broker_that_shows_an_old_certificate_is_found() -> None:
+    asked = [
+        {"status": {"broker_id": "b1", "certificate_fingerprint": "AA:BB"}},
+        {"status": {"broker_id": "b2", "certificate_fingerprint": "AA:CC"}},
+        {"status": {"broker_id": "b3"}},  # an older release
+        {"status": {}},  # it does not run
+        {"unreachable": True},
+    ]
+    issued = {name: {"fingerprint": "AA:BB"} for name in ("b1", "b2", "b3")}
+    assert stale_certificates(asked, {"certificates": issued}) == ["b2"]
+    assert stale_certificates(asked, {}) == []
 
 
 def test_long_lists_are_cut() -> None:
