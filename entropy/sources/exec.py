@@ -98,13 +98,13 @@ class ExecSource(Source):
         if process is None:
             return
         atexit.unregister(self.close)
+        # The whole session: a pipeline may have been started by a script. What is left of it when
+        # the program itself has ended, or does not end, is not asked.
         for number in (signal.SIGTERM, signal.SIGKILL):
-            # The whole session: a pipeline may have been started by a script.
             with contextlib.suppress(OSError):
                 os.killpg(process.pid, number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_END_SECONDS)
-                break
         if process.stdout is not None:
             process.stdout.close()
 

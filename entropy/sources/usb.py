@@ -189,7 +189,7 @@ class Claimed:
                         self._timeout_seconds = TIMEOUT_SECONDS
                         return bytes(data)
                     time.sleep(_EMPTY_PAUSE_SECONDS)
-                    silent_seconds += _EMPTY_PAUSE_SECONDS
+                    silent_seconds += time.monotonic() - started
                 except usb.core.USBTimeoutError:
                     silent_seconds += self._timeout_seconds
                     self._timeout_seconds = TIMEOUT_SECONDS

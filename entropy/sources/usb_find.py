@@ -162,7 +162,7 @@ def _refusal(name: str, found: Found, error: Any) -> SourceError:
             return SourceError(f"{where}, is claimed by {by}: end that, or name another device")
         return SourceError(
             f"{where}, is claimed by another process: end that, or name another device"
-            f" (as root, `fuser -v {node}` says which process it is)"
+            " (as root, `entropy sources` says which process it is)"
         )
     return SourceError(f"{where}, cannot be claimed: {error.strerror}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,16 @@ def read_all(source: ExecSource) -> bytes:
             samples += source.read(1024)
     except SourceGone:
         return samples
+
+
+def await_end(pid: int) -> None:
+    """Until it has gone, or is a zombie that nobody has reaped yet."""
+    status = Path(f"/proc/{pid}/stat")
+    deadline = time.monotonic() + 20
+    with suppress(OSError):  # it may go while we look
+        while status.read_text().rpartition(")")[2].split()[0] != "Z":
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 def refused(source: ExecSource) -> str:
@@ -108,12 +119,23 @@ def test_what_it_started_ends_with_it(tmp_path: Path) -> None:
     source.open()
     pid = int(source.read(100))
     source.close()
-    # Gone, or a zombie that nobody has reaped yet.
-    status = Path(f"/proc/{pid}/stat")
-    deadline = time.monotonic() + 20
-    while status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z":
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    await_end(pid)
+
+
+def test_what_it_started_ends_with_it_also_when_it_does_not_listen(tmp_path: Path) -> None:
+    """The program ends when it is asked to, its child does not."""
+    source = program(
+        tmp_path,
+        "import os, signal, time\n"
+        "if os.fork() == 0:\n"
+        "    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "    print(os.getpid(), flush=True)\n"
+        "time.sleep(1000)\n",
+    )
+    source.open()
+    pid = int(source.read(100))
+    source.close()
+    await_end(pid)
 
 
 def test_systemd_speaks_to_us_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
 from entropy.errors import ConfigError, SourceError, SourceGone
+from entropy.sources import usb, usb_find
 from entropy.sources.base import Source
 from entropy.sources.uri import source_for
 from tests.usb.emulated import CHAOSKEY
@@ -110,11 +114,30 @@ def test_what_does_not_end_is_opened_anew(world: World, steps: list[Step], why: 
     source.close()
 
 
+def test_empty_packets_are_nothing_however_seldom_they_come(
+    memory: MemoryWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """15 s are 15 s of the clock: a device that sends one in each second is opened anew, too."""
+    now = 0.0
+
+    def clock() -> float:
+        nonlocal now
+        now += 0.1
+        return now
+
+    monkeypatch.setattr(usb, "time", SimpleNamespace(monotonic=clock, sleep=lambda seconds: None))
+    name = memory.plug()
+    source = opened()
+    memory.script(name, *[["empty"]] * 10)
+    with pytest.raises(SourceGone, match=r"gave nothing for 0\.3 s"):
+        take(source, 1)
+    assert memory.look(name)["left"] >= 6
+    source.close()
+
+
 def test_a_fast_device_is_asked_for_more_at_once(
     memory: MemoryWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from entropy.sources import usb
-
     def sizes(n_transfers: int) -> list[int]:
         for _ in range(n_transfers):
             source.read(2**20)
@@ -201,13 +224,33 @@ def test_claimed_by_another_process(world: World) -> None:
     world.plug(claimed_elsewhere=100)
     with pytest.raises(SourceError, match="is claimed by another process: end that") as caught:
         opened()
-    assert "fuser -v /dev/bus/usb/001/002" in str(caught.value)
+    assert "as root, `entropy sources` says which process it is" in str(caught.value)
     assert not isinstance(caught.value, SourceGone)
 
 
-def test_a_kernel_driver_that_does_not_let_go(world: World) -> None:
-    world.plug(kernel_driver="chaoskey", n_rebinds=100)
-    with pytest.raises(SourceError, match=r"alea: the Araneus Alea at bus 1, port 2"):
+def test_claimed_by_a_process_that_may_be_seen(
+    memory: MemoryWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usb_find, "_ROOT", str(tmp_path))
+    (tmp_path / "proc/812/fd").mkdir(parents=True)
+    (tmp_path / "proc/812/fd/5").symlink_to("/dev/bus/usb/001/002")
+    (tmp_path / "proc/812/comm").write_text("rngd\n")
+    memory.plug(claimed_elsewhere=100)
+    message = r"^alea: the Araneus Alea .*, is claimed by process 812 \(rngd\): end that, or name"
+    with pytest.raises(SourceError, match=message):
+        opened()
+
+
+def test_a_kernel_driver_that_does_not_let_go(
+    memory: MemoryWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usb_find, "_ROOT", str(tmp_path))
+    interface = tmp_path / "sys/bus/usb/devices/1-2:1.0"
+    interface.mkdir(parents=True)
+    (interface / "driver").symlink_to("../../../../bus/usb/drivers/chaoskey")
+    memory.plug(kernel_driver="chaoskey", n_rebinds=100)
+    message = r"^alea: the Araneus Alea at bus 1, port 2.*: the kernel driver chaoskey does not let"
+    with pytest.raises(SourceError, match=message):
         opened()
 
 
@@ -240,8 +283,6 @@ def test_permission_that_comes_a_moment_later(memory: MemoryWorld) -> None:
 def test_the_first_read_may_take_five_seconds(
     memory: MemoryWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from entropy.sources import usb
-
     monkeypatch.undo()  # the waits as they are
     monkeypatch.setattr(usb, "new_backend", memory.bus.new_backend)
     name = memory.plug()
