@@ -161,6 +161,7 @@ class ClientConfig:
     seed_bytes: int = 64
     seed_timeout_seconds: int = 10
     interval_seconds: int = 0  # between top-ups; 0: what the broker names
+    seeds: tuple[str, ...] = ()  # brokers' ports for seeds without TLS, asked first in a boot
 
 
 def load_broker(path: str) -> BrokerConfig:
@@ -263,6 +264,7 @@ _CLIENT: _Readers = {
     "seed_bytes": values.whole(1, 64),
     "seed_timeout_seconds": values.whole(1, 20),  # the unit may take 30 to start
     "interval_seconds": values.whole(0, 86_400),
+    "seeds": values.several(values.endpoint, at_least=0),
 }
 _SOURCE: _Readers = {
     "uri": values.text,

@@ -24,9 +24,9 @@ from typing import Any, Callable, NamedTuple
 
 from entropy.errors import CredentialError
 from entropy.wire.codes import PERMISSIONS, is_id, is_site_id
-from entropy.wire.keys import KEY_BYTES, derive
 
 KEY_ID_BYTES = 8
+KEY_BYTES = 32
 _SECRET_LIMIT_BYTES = 64 << 20  # an access list of 100,000 entries takes a third of this
 _U32_MAX = (1 << 32) - 1
 _TOO_OPEN = (  # the first that applies is said; everything but u=rw,g=r is too open
@@ -126,6 +126,9 @@ def load_credential(path: str | os.PathLike[str]) -> Credential:
 
 def acl_entry(credential: Credential, **limits: Any) -> AclEntry:
     """What the brokers are given of a credential."""
+    # Here, because it loads cryptography, and that wants randomness: early.py must not need any.
+    from entropy.wire.keys import derive
+
     keys = derive(credential.secret)
     return AclEntry(
         credential.id, credential.key_id, keys.public, keys.psk, credential.permissions, **limits

@@ -38,7 +38,7 @@ class BlockingConnection:
         "welcome",
     )
 
-    def __init__(self, endpoint: str, sock: ssl.SSLSocket, timeout_seconds: float) -> None:
+    def __init__(self, endpoint: str, sock: socket.socket, timeout_seconds: float) -> None:
         self._endpoint = endpoint
         self._socket = sock
         self._timeout_seconds = timeout_seconds
@@ -72,7 +72,7 @@ class BlockingConnection:
         self = cls(endpoint, sock, timeout_seconds)
         try:
             facts = peer_facts(sock)
-            self._wire = ClientConnection(
+            wire = ClientConnection(
                 role=role,
                 site_id=credential.site_id,
                 id=credential.id,
@@ -85,15 +85,24 @@ class BlockingConnection:
                 certificate_names=facts.certificate_names,
                 broker_id=broker_id,
             )
-            self._next_message(deadline)
-            assert self._wire.welcome is not None  # the first message is Welcome, or has raised
-            assert self._wire.broker_id is not None
-            self.welcome = self._wire.welcome
-            self.broker_id = self._wire.broker_id
         except BaseException:
             self.close()
             raise
+        self._open(wire, deadline)
         return self
+
+    def _open(self, wire: ClientConnection, deadline: float) -> None:
+        """Let both sides prove themselves. Closes after any error."""
+        self._wire = wire
+        try:
+            self._next_message(deadline)
+            assert wire.welcome is not None  # the first message is Welcome, or has raised
+            assert wire.broker_id is not None
+            self.welcome = wire.welcome
+            self.broker_id = wire.broker_id
+        except BaseException:
+            self.close()
+            raise
 
     def draw(self, kind: DrawKind, n_bytes: int, wait_seconds: float) -> Block:
         """Draws 1 to 4096 bytes, letting the broker take up to `wait_seconds` to find them.
@@ -119,7 +128,10 @@ class BlockingConnection:
 
     def close(self) -> None:
         """Says goodbye, if that needs no waiting, and closes the socket."""
-        _close(self._socket)
+        if isinstance(self._socket, ssl.SSLSocket):
+            _close(self._socket)
+        else:
+            self._socket.close()  # plain.py's
 
     def __enter__(self) -> BlockingConnection:
         return self
@@ -163,7 +175,7 @@ class BlockingConnection:
 
 def _connect_tls(endpoint: str, context: ssl.SSLContext, deadline: float) -> ssl.SSLSocket:
     what = f"connecting to {endpoint}"
-    plain = _connect_tcp(endpoint, what, deadline)
+    plain = connect_tcp(endpoint, what, deadline)
     try:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock = context.wrap_socket(plain, do_handshake_on_connect=False)
@@ -183,7 +195,7 @@ def _connect_tls(endpoint: str, context: ssl.SSLContext, deadline: float) -> ssl
     return sock
 
 
-def _connect_tcp(endpoint: str, what: str, deadline: float) -> socket.socket:
+def connect_tcp(endpoint: str, what: str, deadline: float) -> socket.socket:
     """A TCP connection to the first of the host's addresses that takes one."""
     host, port = parse_endpoint(endpoint)
     failure: EntropyError = TransportError(f"{what}: no address was found")

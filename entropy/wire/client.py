@@ -32,7 +32,8 @@ class ClientConnection(Connection):
 
     role, id, key_id (8 bytes), keys: who we are. boot_id (16), counter (u64), nonce (32): see
     keys.client_nonce. certificate_sha256 (32) and certificate_names: of the certificate that the
-    broker showed in TLS. broker_id: the only broker that will do, if there is one.
+    broker showed in TLS; 32 zero bytes and None on the port for seeds, which has no TLS.
+    broker_id: the only broker that will do, if there is one.
     """
 
     __slots__ = (
@@ -94,7 +95,7 @@ class ClientConnection(Connection):
         counter: int,
         nonce: bytes,
         certificate_sha256: bytes,
-        certificate_names: Sequence[str],
+        certificate_names: Sequence[str] | None,
         broker_id: str | None = None,
     ) -> None:
         super().__init__(State.AWAIT_HELLO)
@@ -126,7 +127,7 @@ class ClientConnection(Connection):
 
     def _greeted(self, hello: Hello, frame: bytes) -> None:
         name = certificate_name(hello.broker_id, self._site_id)
-        if name not in self._certificate_names:
+        if self._certificate_names is not None and name not in self._certificate_names:
             shown = ", ".join(self._certificate_names) or "nobody"
             raise AuthenticationError(
                 f"the broker says that it is {name}, but its certificate is for {shown}"
