@@ -4,8 +4,8 @@
         guest.run(["systemctl", "start", "entropy-broker"])
 
 No accelerator: the processor is emulated, so a guest runs on every machine, and slowly. Nothing
-is shared with it but one port, through which `agent.py` is told what to do: it has no network and
-no disk, and what it writes is gone when it ends.
+is shared with it but one port, through which `agent.py` is told what to do. Unless `arguments` give
+it some it has no network and no disk, and what it writes is gone when it ends.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import base64
 import json
 import os
 import select
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from lab.command import LabError
+from lab.guest.overlay import Overlay
 from lab.guest.pieces import FOLDER, Pieces
 
 T = TypeVar("T")
@@ -66,11 +68,13 @@ class Machine:
         processor: str = "max",
         kernel_words: Sequence[str] = (),
         arguments: Sequence[str] = (),
+        overlay: Overlay | None = None,
     ) -> Machine:
         """Start a guest and wait until its agent answers. Raises LabError if it never does.
 
         processor: qemu's -cpu, "max,-rdrand,-rdseed" for one without a generator of its own.
         kernel_words, arguments: more for the kernel's command line, and for qemu's.
+        overlay: files that it has from the start.
         """
         console = FOLDER / f"{name}.console"
         with open(console, "wb"):
@@ -79,7 +83,14 @@ class Machine:
         argv += ["-accel", "tcg,thread=multi", "-cpu", processor, "-smp", "2"]
         argv += ["-m", f"{MEMORY_MIB}M"]
         argv += ["-display", "none", "-serial", f"file:{console}"]
-        argv += ["-kernel", str(pieces.kernel), "-initrd", str(pieces.archive)]
+        archive = pieces.archive
+        added = b"" if overlay is None else overlay.to_bytes()
+        if added:
+            archive = FOLDER / f"{name}.cpio"
+            shutil.copyfile(pieces.archive, archive)
+            with open(archive, "ab") as file:
+                file.write(added)
+        argv += ["-kernel", str(pieces.kernel), "-initrd", str(archive)]
         argv += ["-append", " ".join([*KERNEL_WORDS, *kernel_words])]
         argv += ["-chardev", "stdio,id=agent,signal=off", "-device", "virtio-serial-pci"]
         argv += ["-device", "virtserialport,chardev=agent,name=lab.agent", *arguments]
@@ -95,6 +106,9 @@ class Machine:
         except BaseException:
             guest.stop()
             raise
+        finally:
+            if added:  # it was read before the guest could answer
+                archive.unlink()
         return guest
 
     def __enter__(self) -> Machine:

@@ -27,13 +27,14 @@ FOLDER = CHECKOUT / ".cache" / "guest"
 HERE = Path(__file__).resolve().parent
 
 # The Debian packages that this machine needs to make and run a guest.
-PACKAGES = ("cpio", "kmod", "mmdebstrap", "qemu-system-x86")
+PACKAGES = ("cpio", "gcc", "kmod", "libc6-dev", "mmdebstrap", "qemu-system-x86")
 
 GUEST = Recipe(
     "guest",
     "bookworm",
     (
         "kmod",
+        "openssh-server",
         "systemd",
         "systemd-sysv",
         "udev",
@@ -49,6 +50,7 @@ GUEST = Recipe(
 class Pieces(NamedTuple):
     kernel: Path
     archive: Path  # the root, as an initramfs
+    watch: Path  # watch.c as a program, for those who want it to be the guest's first
 
 
 def ensure(debs: Sequence[Path]) -> Pieces:
@@ -61,7 +63,8 @@ def ensure(debs: Sequence[Path]) -> Pieces:
         kernel = _piece("kernel", digest(GUEST), "", _take_kernel(base))
         parts = [base.name, _read(HERE / "pack"), _read(HERE / "agent.py"), *map(_read, debs)]
         archive = _piece("root", _hash(parts), ".cpio", _pack(base, debs))
-    return Pieces(kernel, archive)
+        watch = _piece("watch", _hash([_read(HERE / "watch.c")]), "", _compile)
+    return Pieces(kernel, archive, watch)
 
 
 def _read(path: Path) -> str:
@@ -107,6 +110,14 @@ def _pack(base: Path, debs: Sequence[Path]) -> Callable[[IO[bytes]], None]:
             _run(as_root([str(word) for word in argv]), file)
 
     return make
+
+
+def _compile(file: IO[bytes]) -> None:
+    program = FOLDER / "watch.unlinked"
+    options = ["-static", "-O2", "-Wall", "-Wextra", "-Werror"]
+    _run(["gcc", *options, "-o", str(program), str(HERE / "watch.c")], file)
+    file.write(program.read_bytes())
+    program.unlink()
 
 
 def _run(argv: Sequence[str], output: IO[bytes]) -> None:
