@@ -30,6 +30,8 @@ _PACKAGES = {
     "sources": "entropy-feeder",
     "client": "entropy-client",
     "draw": "entropy-client",
+    "early-seed": "entropy-client",
+    "first-seed": "entropy-client",
     "demo": "entropy-broker, entropy-feeder and entropy-client",
 }
 
@@ -110,6 +112,13 @@ def _parser() -> argparse.ArgumentParser:
         )
         if name == "client":
             daemon.add_argument("--once", action="store_true", help="draw one seed and end")
+
+    early = command("early-seed", "Take an injected seed, before there is a network.", _early_seed)
+    early.add_argument("--config", required=True, metavar="FILE", help="client.toml, if there")
+    early.add_argument("--file", action="append", default=[], help="look here too")
+
+    first = command("first-seed", "Draw one seed while a machine boots.", _first_seed)
+    _add_config(first)
 
     draw = command("draw", "Draw bytes from a broker to standard output.", _draw)
     _add_config(draw)
@@ -243,6 +252,19 @@ def _client(options: argparse.Namespace) -> int:
         check(config)
         return _is_fine(options.config)
     return client.run(config, once=options.once)
+
+
+def _early_seed(options: argparse.Namespace) -> int:
+    from entropy import early
+
+    return early.run(options.config, more_files=tuple(options.file))
+
+
+def _first_seed(options: argparse.Namespace) -> int:
+    from entropy import first_seed
+    from entropy.config import load_client
+
+    return first_seed.run(load_client(options.config))
 
 
 def _draw(options: argparse.Namespace) -> int:
