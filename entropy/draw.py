@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import BinaryIO
 
+from entropy import kernel
 from entropy.client_state import ClientState
 from entropy.config import ClientConfig
 from entropy.dial import check, dial, say_where
@@ -16,7 +17,8 @@ from entropy.wire.codes import DrawKind
 MOST_BYTES_PER_DRAW = 4096
 TIMEOUT_SECONDS = 10.0
 WAIT_SECONDS = 5.0  # in the broker's queue, for one draw
-PAUSE_SECONDS = 2.0  # before a broker that failed is tried again
+FIRST_PAUSE_SECONDS = 0.1  # before a broker that failed is tried again; doubles, and is spread
+LONGEST_PAUSE_SECONDS = 2.0
 GIVE_UP_SECONDS = 30.0  # without an answer from any broker
 
 
@@ -30,6 +32,17 @@ def run(config: ClientConfig, n_bytes: int, output: BinaryIO) -> int:
     check(config)
     _Draw(config, n_bytes, output).run()
     return 0
+
+
+def _pause_seconds(n_failures: int) -> float:
+    """How long a broker is left alone that has failed now, and n_failures times before in a row.
+
+    From FIRST_PAUSE_SECONDS on it doubles; between half of that and the whole, so that those who
+    lost a broker together do not come back together.
+    """
+    longest = min(FIRST_PAUSE_SECONDS * 2.0 ** min(n_failures, 30), LONGEST_PAUSE_SECONDS)
+    noise = kernel.random_bytes(1) or b"\0"
+    return longest * (0.5 + noise[0] / 510)
 
 
 class _Draw:
@@ -47,6 +60,7 @@ class _Draw:
         # When each broker may be asked (again), and what the last thing it did wrong was.
         due = dict.fromkeys(self._config.brokers, 0.0)
         failed: dict[str, EntropyError] = {}
+        n_failures = dict.fromkeys(due, 0)  # in a row
         while self._left_bytes:
             endpoint = min(due, key=lambda e: due[e])  # min takes the first of equals
             pause_seconds = due[endpoint] - time.monotonic()
@@ -57,11 +71,13 @@ class _Draw:
             except RetryLater as error:
                 self._answered = time.monotonic()
                 failed.pop(endpoint, None)
+                n_failures[endpoint] = 0
                 due[endpoint] = self._answered + max(error.after_seconds, 0.05)
                 log(say_where(endpoint, error))
             except EntropyError as error:
                 now = time.monotonic()
-                due[endpoint] = now + PAUSE_SECONDS
+                due[endpoint] = now + _pause_seconds(n_failures[endpoint])
+                n_failures[endpoint] += 1
                 if str(error) != str(failed.get(endpoint)):
                     log(say_where(endpoint, error))
                 failed[endpoint] = error
