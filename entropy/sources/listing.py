@@ -91,7 +91,8 @@ def _usb(root: str) -> Iterator[Device]:
 def _bulk(root: str, folder: Path, name: str, scheme: str, figures: Figures) -> Device:
     serial = text(folder / "serial")
     bus, _, port = folder.name.partition("-")
-    which = f"serial={serial}" if _may_stand_in_a_uri(serial) else f"bus={bus},port={port}"
+    tells = _may_stand_in_a_uri(serial) and not _has_a_twin(folder, serial)
+    which = f"serial={serial}" if tells else f"bus={bus},port={port}"
     note = _CHAOSKEY_NOTE if usb_driver(folder.name, root) == "chaoskey" else ""
     return _on_usb(root, folder, name, f"{scheme}:{which}", figures, note=note)
 
@@ -192,6 +193,17 @@ def _ids(vendor_id: int, product_id: int) -> tuple[str, str]:
 
 def _may_stand_in_a_uri(serial: str) -> bool:
     return bool(re.fullmatch(r"[!-~]+", serial)) and "," not in serial
+
+
+def _has_a_twin(folder: Path, serial: str) -> bool:
+    """Whether another device of the same kind says that it has the same serial number."""
+    kind = [text(folder / part) for part in ("idVendor", "idProduct")]
+    return any(
+        text(other / "serial") == serial
+        and [text(other / part) for part in ("idVendor", "idProduct")] == kind
+        for other in folder.parent.iterdir()
+        if other.name != folder.name
+    )
 
 
 def _under(root: str, path: str) -> Path:

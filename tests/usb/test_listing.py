@@ -117,6 +117,15 @@ def test_a_serial_number_that_cannot_stand_in_a_uri(machine: Machine, serial: st
     assert found.uri == "chaoskey:bus=3,port=1"
 
 
+def test_a_serial_number_that_two_of_a_kind_have_tells_nothing(machine: Machine) -> None:
+    machine.plug("1-2", "12d8:0001", serial="0001")
+    machine.plug("1-3", "1d50:60c6", serial="0001")
+    assert [one.uri for one in machine.found()] == ["alea:serial=0001", "chaoskey:serial=0001"]
+    machine.plug("2-4", "12d8:0001", serial="0001")
+    uris = [one.uri for one in machine.found()]
+    assert uris == ["alea:bus=1,port=2", "chaoskey:serial=0001", "alea:bus=2,port=4"]
+
+
 @pytest.mark.parametrize(
     ("ids", "name", "model"),
     [

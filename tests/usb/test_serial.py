@@ -93,23 +93,26 @@ def test_it_flows(line: Line, model: str) -> None:
     source.close()
 
 
-def test_the_mode_of_a_pro_is_set_by_knocking(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dtr_starts_it_and_knocking_sets_the_mode_of_a_pro(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import serial
 
     opened = []
     monkeypatch.setattr(
         serial.Serial,
         "open",
-        lambda line, was=serial.Serial.open: opened.append(line.baudrate) or was(line),
+        lambda line, was=serial.Serial.open: opened.append((line.baudrate, line.dtr)) or was(line),
     )
     for uri, bauds in (
+        (f"serial:{line.path}?model=truerng", [9600]),
         (f"serial:{line.path}?model=truerngpro", [110, 300, 110, 300]),
         (f"serial:{line.path}?model=truerngpro&mode=raw", [110, 300, 110, 19200]),
     ):
         opened.clear()
         source = source_for(uri)
         source.open()
-        assert opened == bauds
+        assert opened == [(baud, True) for baud in bauds]  # its DTR makes a TrueRNG give
         source.close()
 
 
