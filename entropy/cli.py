@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from entropy import __version__
+from entropy import __version__, cli_seed
 from entropy.errors import EntropyError
 
 CONTROL_SOCKET = "/run/entropy-broker/control.sock"
@@ -32,6 +32,7 @@ _PACKAGES = {
     "draw": "entropy-client",
     "early-seed": "entropy-client",
     "first-seed": "entropy-client",
+    "gateway": "entropy-gateway",
     "demo": "entropy-broker, entropy-feeder and entropy-client",
 }
 
@@ -120,6 +121,16 @@ def _parser() -> argparse.ArgumentParser:
     first = command("first-seed", "Draw one seed while a machine boots.", _first_seed)
     _add_config(first)
 
+    gateway = command("gateway", "Serve the fleet's entropy by another protocol.", None)
+    protocols = gateway.add_subparsers(
+        metavar="PROTOCOL", dest="protocol", required=True, parser_class=_Parser
+    )
+    text = "EGD: for QEMU's virtio-rng, GnuPG and OpenSSL."
+    egd = protocols.add_parser("egd", help=text, description=text)
+    egd.set_defaults(run=_egd)
+    _add_config(egd)
+    egd.add_argument("--check-config", action="store_true", help="read everything, run nothing")
+
     draw = command("draw", "Draw bytes from a broker to standard output.", _draw)
     _add_config(draw)
     _add_bytes(draw)
@@ -178,6 +189,15 @@ def _parser() -> argparse.ArgumentParser:
         help="the password, or a program that prints it (ANSIBLE_VAULT_PASSWORD_FILE)",
     )
     export.add_argument("--output", metavar="FILE", help="mode 0600 (standard output)")
+
+    seed = command("seed", "Seeds for machines that have no network yet.", None)
+    actions = seed.add_subparsers(
+        metavar="ACTION", dest="action", required=True, parser_class=_Parser
+    )
+    text = "Draw a seed on a VM's behalf and seal it for that VM."
+    issue = actions.add_parser("issue", help=text, description=text)
+    issue.set_defaults(run=_issue)
+    cli_seed.add_options(issue)
 
     command("demo", "The whole way of the bytes in one process, in a few seconds.", _demo)
     return parser
@@ -267,6 +287,17 @@ def _first_seed(options: argparse.Namespace) -> int:
     return first_seed.run(load_client(options.config))
 
 
+def _egd(options: argparse.Namespace) -> int:
+    from entropy.gateways import egd
+    from entropy.gateways.config import load_gateway
+
+    config = load_gateway(options.config)
+    if options.check_config:
+        egd.check(config)
+        return _is_fine(options.config)
+    return egd.run(config)
+
+
 def _draw(options: argparse.Namespace) -> int:
     from entropy import draw
     from entropy.config import load_client
@@ -314,8 +345,7 @@ def _status(options: argparse.Namespace) -> int:
     return status.run(options.control, as_json=options.json)
 
 
-def _export(options: argparse.Namespace) -> int:
-    from entropy import export
+def _password_file(options: argparse.Namespace) -> str:
     from entropy.ansible_vault import PASSWORD_FILE_VARIABLE
 
     password_file = options.vault_password_file or os.environ.get(PASSWORD_FILE_VARIABLE)
@@ -324,10 +354,20 @@ def _export(options: argparse.Namespace) -> int:
             f"where is the vault password? Name its file with --vault-password-file or in"
             f" {PASSWORD_FILE_VARIABLE}"
         )
+    return str(password_file)
+
+
+def _issue(options: argparse.Namespace) -> int:
+    return cli_seed.issue(options, lambda: _password_file(options))
+
+
+def _export(options: argparse.Namespace) -> int:
+    from entropy import export
+
     return export.run(
         options.id,
         state_dir=options.state_dir,
-        password_file=password_file,
+        password_file=_password_file(options),
         form=export.JSON if options.json else export.CLOUD_INIT,
         output=options.output,
     )
