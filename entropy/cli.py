@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from entropy import __version__, cli_seed
+from entropy import __version__
 from entropy.errors import EntropyError
 
 CONTROL_SOCKET = "/run/entropy-broker/control.sock"
@@ -190,15 +190,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.add_argument("--output", metavar="FILE", help="mode 0600 (standard output)")
 
-    seed = command("seed", "Seeds for machines that have no network yet.", None)
-    actions = seed.add_subparsers(
-        metavar="ACTION", dest="action", required=True, parser_class=_Parser
-    )
-    text = "Draw a seed on a VM's behalf and seal it for that VM."
-    issue = actions.add_parser("issue", help=text, description=text)
-    issue.set_defaults(run=_issue)
-    cli_seed.add_options(issue)
-
     command("demo", "The whole way of the bytes in one process, in a few seconds.", _demo)
     return parser
 
@@ -345,7 +336,8 @@ def _status(options: argparse.Namespace) -> int:
     return status.run(options.control, as_json=options.json)
 
 
-def _password_file(options: argparse.Namespace) -> str:
+def _export(options: argparse.Namespace) -> int:
+    from entropy import export
     from entropy.ansible_vault import PASSWORD_FILE_VARIABLE
 
     password_file = options.vault_password_file or os.environ.get(PASSWORD_FILE_VARIABLE)
@@ -354,20 +346,10 @@ def _password_file(options: argparse.Namespace) -> str:
             f"where is the vault password? Name its file with --vault-password-file or in"
             f" {PASSWORD_FILE_VARIABLE}"
         )
-    return str(password_file)
-
-
-def _issue(options: argparse.Namespace) -> int:
-    return cli_seed.issue(options, lambda: _password_file(options))
-
-
-def _export(options: argparse.Namespace) -> int:
-    from entropy import export
-
     return export.run(
         options.id,
         state_dir=options.state_dir,
-        password_file=_password_file(options),
+        password_file=password_file,
         form=export.JSON if options.json else export.CLOUD_INIT,
         output=options.output,
     )
