@@ -7,13 +7,14 @@ as the system's resolver does; endpoints that are addresses need no lookup.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import ssl
 import time
 
 from entropy import errors
 from entropy.credentials import Credential
-from entropy.errors import EntropyError, RetryLater, TransportError
+from entropy.errors import EntropyError, RemoteProtocolError, RetryLater, TransportError
 from entropy.transport.endpoint import parse_endpoint
 from entropy.transport.tls import check_alpn, describe, peer_facts
 from entropy.wire.client import ClientConnection
@@ -23,6 +24,13 @@ from entropy.wire.keys import CredentialKeys
 
 _READ_BYTES = 16384
 _WAIT_LIMIT_MS = (1 << 32) - 1
+# An address that moves to another machine loses the first packet of a connection, and the kernel
+# sends its second one only after a second, its third after three.
+_FIRST_TRIES = 4
+_TRY_SECONDS = 0.25
+# And whoever waits for an answer of the machine that had the address hears nothing more, unless he
+# asks: the one that has it now denies the connection.
+_PROBE_SECONDS = 1
 
 
 class BlockingConnection:
@@ -155,7 +163,7 @@ class BlockingConnection:
             if data:
                 self._wire.receive_data(data)
             else:
-                self._wire.receive_eof()
+                self._hung_up(what)
             answer: Message | None = None
             for message in self._wire.events():
                 if isinstance(message, Refused):
@@ -167,6 +175,13 @@ class BlockingConnection:
             self._raise_if_refused()
             if not data:
                 raise TransportError(f"{what}: it closed the connection")
+
+    def _hung_up(self, what: str) -> None:
+        """Nothing more will come. A connection that was cut in its middle is nobody's lie."""
+        try:
+            self._wire.receive_eof()
+        except RemoteProtocolError as error:
+            raise TransportError(f"{what}: {error}") from None
 
     def _raise_if_refused(self) -> None:
         if self._refused is not None:
@@ -204,22 +219,38 @@ def connect_tcp(endpoint: str, what: str, deadline: float) -> socket.socket:
     except OSError as error:
         raise describe(error, what) from None
     for family, kind, protocol, _, address in found:
-        try:
-            sock = socket.socket(family, kind, protocol)
-        except OSError as error:  # this kernel has no such family
-            failure = describe(error, what)
-            continue
-        try:
-            sock.settimeout(_remaining(deadline, what))
-            sock.connect(address)
-            return sock
-        except OSError as error:
-            sock.close()
-            failure = describe(error, what)
-        except BaseException:
-            sock.close()
-            raise
+        seconds = _TRY_SECONDS
+        for n_tries in itertools.count(1):
+            try:
+                sock = socket.socket(family, kind, protocol)
+            except OSError as error:  # this kernel has no such family
+                failure = describe(error, what)
+                break
+            left_seconds = deadline - time.monotonic()
+            try:
+                _notice_death(sock)
+                sock.settimeout(min(seconds, _remaining(deadline, what)))
+                sock.connect(address)
+                return sock
+            except OSError as error:
+                sock.close()
+                failure = describe(error, what)
+                if not isinstance(error, socket.timeout) or left_seconds <= seconds:
+                    break
+            except BaseException:
+                sock.close()
+                raise
+            if n_tries >= _FIRST_TRIES:
+                seconds *= 2
     raise failure
+
+
+def _notice_death(sock: socket.socket) -> None:
+    """Have the kernel ask a silent peer every second whether it is there; five times at most."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _PROBE_SECONDS)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _PROBE_SECONDS)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 5)
 
 
 def _remaining(deadline: float, what: str) -> float:

@@ -19,6 +19,7 @@ from entropy.errors import (
     RetryLater,
     TransportError,
 )
+from entropy.transport import blocking
 from entropy.transport.aio import TlsStream
 from entropy.transport.blocking import BlockingConnection
 from entropy.wire.codes import DrawKind, RefusedCode, RetryReason
@@ -121,6 +122,33 @@ def test_nobody_listens(fleet: Fleet) -> None:
         connected(fleet, f"127.0.0.1:{port}")
 
 
+def test_a_first_packet_that_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocking, "_TRY_SECONDS", 0.02)
+    made: list[socket.socket] = []
+    keep = socket.socket
+
+    def opened(*arguments: Any) -> socket.socket:
+        made.append(keep(*arguments))
+        if len(made) == 3:  # whoever has the address now takes connections
+            server.listen(16)
+        return made[-1]
+
+    with contextlib.ExitStack() as open_until_end:
+        server = open_until_end.enter_context(keep())
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        port = server.getsockname()[1]
+        for _ in range(2):  # its queue is full, so it drops what comes
+            filler = open_until_end.enter_context(keep())
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.1", port))
+        monkeypatch.setattr(blocking.socket, "socket", opened)
+        connected = blocking.connect_tcp(f"127.0.0.1:{port}", "here", time.monotonic() + 10)
+        open_until_end.enter_context(connected)
+        assert len(made) >= 3
+        assert connected.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
 def test_what_is_no_endpoint(fleet: Fleet) -> None:
     with pytest.raises(ConfigError):
         connected(fleet, "broker1")
@@ -178,7 +206,7 @@ def test_a_server_that_hangs_up(fleet: Fleet, n_bytes: int) -> None:
         await stream.send(broker_end(stream.certificate_sha256).data_to_send()[:n_bytes])
 
     def use(endpoint: str) -> None:
-        with pytest.raises(RemoteProtocolError, match="hung up"):
+        with pytest.raises(TransportError, match="hung up"):
             connected(fleet, endpoint)
 
     against(fleet, hang_up, use)
