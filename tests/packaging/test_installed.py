@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -214,6 +215,43 @@ def test_an_upgrade_restarts_the_client_alone(machine: Machine) -> None:
         assert machine.show(unit, "ActiveState") == "active"
         assert machine.show(unit, "NeedDaemonReload") == "no"
         assert machine.sh(f"systemctl is-enabled {unit}") == "enabled"
+
+
+@pytest.mark.usefixtures("running")
+def test_a_newer_release_restarts_no_broker_and_no_feeder(machine: Machine, tmp_path: Path) -> None:
+    copy = tmp_path / "checkout"
+    for name in ("entropy", "packaging"):
+        shutil.copytree(CHECKOUT / name, copy / name)
+    init = copy / "entropy/__init__.py"
+    init.write_text(re.sub(r'__version__ = ".*"', '__version__ = "99.0"', init.read_text()))
+    subprocess.run(["packaging/build", tmp_path / "newer"], cwd=copy, check=True, timeout=120)
+    before = {unit: machine.show(unit, "MainPID") for unit in RUNNING}
+    podman("cp", str(tmp_path / "newer"), f"{NAME}:/root/newer")
+    machine.sh("dpkg --install /root/newer/*.deb")
+    assert machine.sh("entropy --version") == "entropy 99.0"
+    after = {unit: machine.show(unit, "MainPID") for unit in RUNNING}
+    assert [unit for unit in RUNNING if after[unit] != before[unit]] == ["entropy-client.service"]
+    # What runs is still the release before, and its command talks to it.
+    said = json.loads(machine.sh("entropy status --json"))
+    assert said["version"] != "99.0"
+    machine.sh("dpkg --install /mnt/*.deb")
+    assert machine.show(RUNNING[0], "MainPID") == before[RUNNING[0]]
+
+
+def test_needrestart_leaves_broker_and_feeders_alone(machine: Machine) -> None:
+    script = """
+        our %nrconf;
+        do $_ for glob "/etc/needrestart/conf.d/entropy-*.conf";
+        for my $unit (qw(entropy-broker.service entropy-feeder@x.service entropy-client.service)) {
+            my @rules = grep { $unit =~ /$_/ } keys %{$nrconf{override_rc}};
+            print $unit if @rules && !$nrconf{override_rc}{$rules[0]};
+        }
+    """
+    machine.sh(f"cat >/root/rules.pl <<'END'\n{script}\nEND")
+    assert machine.sh("perl -l /root/rules.pl").split() == [
+        "entropy-broker.service",
+        "entropy-feeder@x.service",
+    ]
 
 
 @pytest.mark.usefixtures("running")
