@@ -140,6 +140,8 @@ def _hwrng(root: str) -> Iterator[Device]:
     for name in _names(available, current):
         is_current = name == current
         first = "" if is_current else f"as root: {SWITCH.format(name=name)}"
+        if name in _names_by_chaoskey(root):
+            first = "nothing, but read it as the USB device that it is"
         holder = process_with(DEFAULT_PATH, root) if is_current else ""
         note = "" if is_current else f"{DEFAULT_PATH} reads {current} now"
         what = "the generator of the host" if name.startswith("virtio") else "driven by Linux"
@@ -156,6 +158,16 @@ def _names(available: str, current: str) -> list[str]:
         return [name for name in available.split() if name != "none"]
     before, found, after = available.partition(current)
     return [*_names(before, ""), *([found] if found else []), *_names(after, "")]
+
+
+def _names_by_chaoskey(root: str) -> set[str]:
+    """What the driver chaoskey calls the generators that it makes of USB devices."""
+    names = set()
+    for folder in Path(root, USB_DEVICES).glob("*-*"):
+        if ":" not in folder.name and usb_driver(folder.name, root) == "chaoskey":
+            product, serial = text(folder / "product"), text(folder / "serial")
+            names.add(f"{product}-{serial}" if product and serial else "chaoskey")
+    return names
 
 
 def _jitter(root: str) -> Iterator[Device]:

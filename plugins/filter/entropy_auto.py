@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,16 +15,33 @@ def resolved(
     """The sources of a host, each `auto` with the uri of a device of its own.
 
     The devices are those of the module entropy_trng_info: of the real ones the first that no
-    other source names. Where there is none left, the word stays.
+    other source names, or could mean (`alea:` may be any Alea, one by its port as well). Where
+    there is none left, the word stays.
     """
-    named = {source.get("uri") for source in sources}
-    free = [one["uri"] for one in devices if one["real"] and one["uri"] not in named]
+    named = [source["uri"] for source in sources if source.get("uri") not in (None, AUTO)]
+    free = [
+        one["uri"]
+        for one in devices
+        if one["real"] and not any(_may_mean(uri, one["uri"]) for uri in named)
+    ]
     found = []
     for source in sources:
         if source.get("uri") == AUTO and free:
             source = {**source, "uri": free.pop(0)}
         found.append(source)
     return found
+
+
+# What names one device, wherever it is plugged in.
+_NAME = re.compile(r"\b(?:serial=([^,]+)|name=(.+)|by-id/([^?]+))")
+
+
+def _may_mean(uri: str, device_uri: str) -> bool:
+    """Whether a source with this uri could read that device."""
+    if uri.partition(":")[0] != device_uri.partition(":")[0]:
+        return False
+    name, device_name = _NAME.search(uri), _NAME.search(device_uri)
+    return name is None or device_name is None or name.groups() == device_name.groups()
 
 
 def described(sources: list[Mapping[str, Any]], devices: list[Mapping[str, Any]]) -> list[str]:
@@ -45,7 +63,7 @@ def described(sources: list[Mapping[str, Any]], devices: list[Mapping[str, Any]]
 
 def _why_not(device: Mapping[str, Any]) -> str:
     if device["real"]:
-        return f"{device['device']}: another source has it"
+        return f"{device['device']}: another source has it, or may have it"
     if device["first"]:
         return f"{device['device']}: {device['first']}"
     return f"{device['device']}: {device['reason']}"

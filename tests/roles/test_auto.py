@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from ansible.template import trust_as_template
 
 from plugins.filter.entropy_auto import described, resolved
@@ -37,6 +38,35 @@ def test_each_gets_its_own_and_none_that_is_named() -> None:
     assert [one["uri"] for one in found] == ["alea:serial=B2", "alea:serial=A1"]
     found = resolved([AUTO, second], DEVICES)
     assert [one["uri"] for one in found] == ["alea:serial=A1", "alea:serial=B2"]
+
+
+ACM = "serial:/dev/serial/by-id/usb-ubld.it_TrueRNG-if00?model=truerng"
+
+
+@pytest.mark.parametrize(
+    ("named", "left"),
+    [
+        ("alea:", [ACM, "hwrng:name=tpm-rng-0"]),
+        ("alea:bus=1,port=2", [ACM, "hwrng:name=tpm-rng-0"]),
+        ("alea:serial=B2", ["alea:serial=A1", ACM, "hwrng:name=tpm-rng-0"]),
+        ("chaoskey:", ["alea:serial=A1", "alea:serial=B2", ACM, "hwrng:name=tpm-rng-0"]),
+        ("serial:/dev/ttyACM0?model=truerng", ["alea:serial=A1", "alea:serial=B2"]),
+        (ACM.replace("model=truerng", "model=raw"), ["alea:serial=A1", "alea:serial=B2"]),
+        ("hwrng:", ["alea:serial=A1", "alea:serial=B2", ACM]),
+    ],
+)
+def test_what_another_source_may_have_is_not_taken(named: str, left: list[str]) -> None:
+    uris = ["alea:serial=A1", "alea:serial=B2", ACM, "hwrng:name=tpm-rng-0"]
+    autos = [{"name": f"{n}", "uri": "auto"} for n in range(len(uris))]
+    found = resolved([{"name": "named", "uri": named}, *autos], [device(uri) for uri in uris])
+    resolved_uris = [one["uri"] for one in found[1:] if one["uri"] != "auto"]
+    assert resolved_uris[: len(left)] == left
+
+
+def test_a_stream_of_a_device_is_that_device() -> None:
+    devices = [device("chaoskey:serial=K1"), device("chaoskey:serial=K2")]
+    named = {"name": "raw", "uri": "chaoskey:endpoint=raw,serial=K1"}
+    assert resolved([named, AUTO], devices)[1]["uri"] == "chaoskey:serial=K2"
 
 
 def test_none_is_left() -> None:

@@ -189,6 +189,17 @@ def test_a_name_with_spaces_is_one_device(machine: Machine) -> None:
     ]
 
 
+@pytest.mark.parametrize(("serial", "name"), [("A1", "Alea II TRNG-A1"), ("", "chaoskey")])
+def test_a_device_of_chaoskey_is_one_device(machine: Machine, serial: str, name: str) -> None:
+    """A second feeder must not be sent to the kernel's name of what the first one takes."""
+    machine.plug("1-2", "12d8:0001", serial=serial, driver="chaoskey", product="Alea II TRNG")
+    machine.hwrng(name, "tpm-rng-0", name)
+    alea, tpm, same = machine.found()
+    assert (alea.is_real, tpm.is_real, same.is_real) == (True, False, False)
+    assert same.uri == f"hwrng:name={name}"
+    assert "read it as the USB device that it is" in same.first
+
+
 def test_the_first_real_one(machine: Machine) -> None:
     machine.hwrng("tpm-rng-0", "tpm-rng-0")
     machine.plug("2-3", "1fc9:8110")
