@@ -8,11 +8,12 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 DEBIAN = CHECKOUT / "packaging" / "debian"
 MODULES = "usr/lib/python3/dist-packages/"
 SHARED = "python3-entropy"
-SERVICES = ("entropy-broker", "entropy-feeder", "entropy-client")
+SERVICES = ("entropy-broker", "entropy-feeder", "entropy-client", "entropy-gateway")
 UNITS = {
     "entropy-broker.service": 1.5,  # the most that each may be exposed
     "entropy-feeder@.service": 2.0,
     "entropy-client.service": 2.0,
+    "entropy-gateway@.service": 2.0,
 }
 
 

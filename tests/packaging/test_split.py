@@ -57,6 +57,7 @@ def test_what_a_client_installs_is_python_3_9() -> None:
         ("assess --source kernel:", "entropy-feeder"),
         ("client --config /nowhere", "entropy-client"),
         ("draw --config /nowhere --bytes 1", "entropy-client"),
+        ("gateway egd --config /nowhere", "entropy-gateway"),
         ("demo", "entropy-broker"),
     ],
 )
