@@ -60,11 +60,27 @@ def test_a_feeder_comes_up_when_its_device_does(site: Site) -> None:
     assert node == ["root", "entropy-feeder", "660"]
 
 
+def test_who_cannot_have_the_device_is_told_why(site: Site) -> None:
+    """A second feeder, seeing as little as the unit does, and somebody else's program."""
+    pid = site.unit("alea", "MainPID")
+    sample = "entropy sample --source alea: --bytes 1"
+    as_feeder = "setpriv --reuid=entropy-feeder --regid=entropy-feeder --init-groups"
+    hidden = f"mount -t proc -o hidepid=invisible proc /proc && exec {as_feeder} {sample}"
+    done = site.guest.run(["unshare", "--mount", "sh", "-c", hidden], check=False)
+    assert f"serial number TEST0001, is claimed by process {pid} (entropy): end that" in done.stderr
+
+    as_nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups"
+    done = site.guest.run([*as_nobody.split(), *sample.split()], check=False)
+    assert f"no permission to open {site.node('alea')}: install the udev rule" in done.stderr
+
+
 def test_a_feeder_without_its_device_waits_and_a_serial_one_comes(site: Site) -> None:
     site.guest.run(["systemctl", "enable", "--now", "entropy-feeder@truerng"])
     site.guest.until("it says so", lambda: "delivers nothing for now" in site.said("truerng"))
     assert site.unit("truerng", "ActiveState") == "active"
 
+    # One that is enabled and does not run comes with its device, also after another's.
+    site.guest.run(["systemctl", "stop", "entropy-feeder@truerng"])
     site.make_device("truerng")
     site.await_state("truerng", "delivering")
     site.await_more("truerng")

@@ -33,12 +33,12 @@ def test_serial_lines() -> None:
 
 
 def test_what_they_are_given() -> None:
-    (line,) = re.findall(r"^GROUP=.*entropy-feeder\.target.*$", RULE, re.MULTILINE)
+    (line,) = re.findall(r"^GROUP=.*entropy-feeder-plugged.*$", RULE, re.MULTILINE)
     for part in (
         'GROUP="entropy-feeder"',
         'MODE="0660"',
         'TAG+="systemd"',
-        'ENV{SYSTEMD_WANTS}+="entropy-feeder.target"',
+        'ENV{SYSTEMD_WANTS}+="entropy-feeder-plugged.service"',
     ):
         assert part in line
 
