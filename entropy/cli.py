@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from entropy import __version__
+from entropy import __version__, cli_seed
 from entropy.errors import EntropyError
 
 CONTROL_SOCKET = "/run/entropy-broker/control.sock"
@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
             "--check-config", action="store_true", help="read everything, run nothing"
         )
         if name == "client":
-            daemon.add_argument("--once", action="store_true", help="draw one seed and end")
+            daemon.add_argument("--once", action="store_true", help="draw once and end")
 
     early = command("early-seed", "Take an injected seed, before there is a network.", _early_seed)
     early.add_argument("--config", required=True, metavar="FILE", help="client.toml, if there")
@@ -190,6 +190,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.add_argument("--output", metavar="FILE", help="mode 0600 (standard output)")
 
+    seed = command("seed", "Seeds for machines that have no network yet.", None)
+    actions = seed.add_subparsers(
+        metavar="ACTION", dest="action", required=True, parser_class=_Parser
+    )
+    text = "Draw a seed on a VM's behalf and seal it for that VM."
+    issue = actions.add_parser("issue", help=text, description=text)
+    issue.set_defaults(run=_issue)
+    cli_seed.add_options(issue)
+
     command("demo", "The whole way of the bytes in one process, in a few seconds.", _demo)
     return parser
 
@@ -254,14 +263,16 @@ def _feeder(options: argparse.Namespace) -> int:
 
 
 def _client(options: argparse.Namespace) -> int:
-    from entropy import client
     from entropy.config import load_client
-    from entropy.dial import check
 
     config = load_client(options.config)
     if options.check_config:
+        from entropy.dial import check
+
         check(config)
         return _is_fine(options.config)
+    from entropy import client
+
     return client.run(config, once=options.once)
 
 
@@ -336,8 +347,7 @@ def _status(options: argparse.Namespace) -> int:
     return status.run(options.control, as_json=options.json)
 
 
-def _export(options: argparse.Namespace) -> int:
-    from entropy import export
+def _password_file(options: argparse.Namespace) -> str:
     from entropy.ansible_vault import PASSWORD_FILE_VARIABLE
 
     password_file = options.vault_password_file or os.environ.get(PASSWORD_FILE_VARIABLE)
@@ -346,10 +356,20 @@ def _export(options: argparse.Namespace) -> int:
             f"where is the vault password? Name its file with --vault-password-file or in"
             f" {PASSWORD_FILE_VARIABLE}"
         )
+    return str(password_file)
+
+
+def _issue(options: argparse.Namespace) -> int:
+    return cli_seed.issue(options, lambda: _password_file(options))
+
+
+def _export(options: argparse.Namespace) -> int:
+    from entropy import export
+
     return export.run(
         options.id,
         state_dir=options.state_dir,
-        password_file=password_file,
+        password_file=_password_file(options),
         form=export.JSON if options.json else export.CLOUD_INIT,
         output=options.output,
     )

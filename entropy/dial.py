@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from entropy import kernel
 from entropy.client_state import ClientState
 from entropy.config import ClientConfig
 from entropy.credentials import Credential, load_credential
 from entropy.errors import ConfigError, CredentialError
 from entropy.transport.blocking import BlockingConnection
+from entropy.transport.plain import PlainConnection
 from entropy.transport.tls import client_context
 from entropy.wire.codes import Role
-from entropy.wire.keys import client_nonce, derive
+from entropy.wire.keys import CredentialKeys, client_nonce, derive
 
 
 def check(config: ClientConfig) -> None:
@@ -31,6 +34,37 @@ def dial(
     Every file is read anew: a rotated credential or CA needs no restart, and the secret is
     not in memory between draws. Raises EntropyError.
     """
+    return BlockingConnection.connect(
+        endpoint,
+        # A wrong clock must not stop a first boot, so dates count only when the clock does.
+        context=client_context(config.ca, check_dates=kernel.clock_is_synchronised()),
+        role=Role.CLIENT,
+        timeout_seconds=timeout_seconds,
+        **_login(config, state)._asdict(),
+    )
+
+
+def dial_plain(
+    config: ClientConfig, state: ClientState, endpoint: str, timeout_seconds: float
+) -> PlainConnection:
+    """The same at a broker's port for seeds, without TLS. Raises EntropyError."""
+    login = _login(config, state)
+    return PlainConnection.connect_plain(
+        endpoint, timeout_seconds=timeout_seconds, **login._asdict()
+    )
+
+
+class _Login(NamedTuple):
+    """Who this machine is, this time."""
+
+    credential: Credential
+    keys: CredentialKeys
+    boot_id: bytes
+    counter: int
+    nonce: bytes
+
+
+def _login(config: ClientConfig, state: ClientState) -> _Login:
     credential = _credential(config)
     keys = derive(credential.secret)
     boot_id = kernel.boot_id()
@@ -43,18 +77,7 @@ def dial(
         kernel.vm_generation(),
         kernel.random_bytes(32),
     )
-    return BlockingConnection.connect(
-        endpoint,
-        # A wrong clock must not stop a first boot, so dates count only when the clock does.
-        context=client_context(config.ca, check_dates=kernel.clock_is_synchronised()),
-        credential=credential,
-        keys=keys,
-        role=Role.CLIENT,
-        boot_id=boot_id,
-        counter=counter,
-        nonce=nonce,
-        timeout_seconds=timeout_seconds,
-    )
+    return _Login(credential, keys, boot_id, counter, nonce)
 
 
 def say_where(endpoint: str, error: Exception) -> str:

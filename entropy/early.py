@@ -20,7 +20,7 @@ from entropy import kernel, seed_places
 from entropy.config import load_client
 from entropy.credentials import load_credential
 from entropy.errors import EntropyError
-from entropy.injected_seed import InjectedSeed, unseal
+from entropy.injected_seed import InjectedSeed, is_an_identity, unseal
 from entropy.into_kernel import into_kernel
 from entropy.notify import NOTICE, WARNING, log
 from entropy.seed_places import Found
@@ -102,7 +102,7 @@ def _check(seed: InjectedSeed, uuids: list[bytes], now_unix: float) -> None:
     """Raises NotCredited unless the seed is for this machine and this time."""
     if not uuids:
         raise NotCredited("this platform does not say which machine it is (no UUID)")
-    if seed.uuid not in uuids or not seed_places.is_an_identity(seed.uuid):
+    if seed.uuid not in uuids or not is_an_identity(seed.uuid):
         raise NotCredited("it is for another machine: its UUID is not this one's")
     if now_unix >= seed.expires_unix:
         raise NotCredited("it has expired")

@@ -30,18 +30,35 @@ def run(
     credential_id: str, *, state_dir: str, password_file: str, form: str, output: str | None
 ) -> int:
     """Export the newest key of an id. Raises CredentialError, with what to do."""
+    credential, ca_pem, said = look_up(credential_id, state_dir, password_file)
+    hand_over(
+        dump_credential(credential) if form == JSON else cloud_config(credential, ca_pem), output
+    )
+    log(said)
+    return 0
+
+
+def look_up(
+    credential_id: str, state_dir: str, password_file: str
+) -> tuple[Credential, bytes, str]:
+    """The newest key of an id, the certificates that go with it (PEM), and what to say of it.
+
+    Raises CredentialError, with what to do.
+    """
     with _shared_lock(state_dir):
         ledger = _read_ledger(state_dir)
         key = _newest_key(ledger, credential_id, state_dir)
         credential = _read_credential(state_dir, credential_id, key, read_password(password_file))
         ca_pem = _read_authorities(state_dir, ledger)
-    text = dump_credential(credential) if form == JSON else cloud_config(credential, ca_pem)
+    return credential, ca_pem, _said(credential_id, key, ledger)
+
+
+def hand_over(text: str, output: str | None) -> None:
+    """Write a text to a file that its owner alone can read, or to standard output."""
     if output is None:
         print(text, end="")
     else:
         _write(output, text)
-    log(_said(credential_id, key, ledger))
-    return 0
 
 
 def cloud_config(credential: Credential, ca_pem: bytes) -> str:

@@ -11,18 +11,19 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 
 from entropy import kernel
 from entropy.client_state import ClientState
 from entropy.config import ClientConfig
-from entropy.credentials import load_credential
-from entropy.dial import say_where
-from entropy.errors import CredentialError, EntropyError, Refused
+from entropy.dial import dial, dial_plain, say_where
+from entropy.errors import ConfigError, CredentialError, EntropyError, Refused
 from entropy.into_kernel import into_kernel
 from entropy.notify import NOTICE, WARNING, log
-from entropy.transport.plain import PlainConnection
+from entropy.transport.blocking import BlockingConnection
 from entropy.wire.codes import DrawKind
-from entropy.wire.keys import client_nonce, derive
+
+Dial = Callable[[ClientConfig, ClientState, str, float], BlockingConnection]
 
 FIRST_PAUSE_SECONDS = 0.2  # between two rounds over the brokers; it doubles
 LONGEST_PAUSE_SECONDS = 1.0
@@ -33,7 +34,7 @@ GRACE_SECONDS = 1.0  # for a resolver that hangs
 def run(config: ClientConfig) -> int:
     """Seed the kernel within seed_timeout_seconds. Returns 0, with or without a seed.
 
-    Raises CredentialError or Refused when what is configured cannot work.
+    Raises ConfigError, CredentialError or Refused when what is configured cannot work.
     """
     late = threading.Timer(config.seed_timeout_seconds + GRACE_SECONDS, _give_up)
     late.daemon = True
@@ -56,19 +57,22 @@ class _FirstSeed:
         now = time.monotonic()
         self._end = now + config.seed_timeout_seconds
         # A kernel that is not ready is spared TLS for half of the time.
-        self._tls_from = self._end - config.seed_timeout_seconds / 2
-        if self._was_ready or not config.seeds:
-            self._tls_from = now
+        spared_seconds = 0 if self._was_ready else config.seed_timeout_seconds / 2
+        self._tls_from = now + spared_seconds
 
     def draw(self) -> str:
         """Ask again and again. Returns "" once the kernel was fed, else why it was not."""
         said, pause_seconds = "", FIRST_PAUSE_SECONDS
         while self._left_seconds() > 0:
-            said = self._draw_plain() or said
-            if not said:
-                return ""
-            if time.monotonic() >= self._tls_from and self._draw_tls():
-                return ""
+            for endpoint in self._config.seeds:
+                said = self._ask(endpoint, dial_plain)
+                if not said:
+                    return ""
+            if not self._config.seeds or time.monotonic() >= self._tls_from:
+                for endpoint in self._config.brokers:
+                    said = self._ask(endpoint, dial)
+                    if not said:
+                        return ""
             time.sleep(max(0.0, min(pause_seconds, self._left_seconds())))
             pause_seconds = min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)
         return said
@@ -76,47 +80,22 @@ class _FirstSeed:
     def _left_seconds(self) -> float:
         return self._end - time.monotonic()
 
-    def _draw_plain(self) -> str:
-        said = "no broker answered"
-        for endpoint in self._config.seeds:
-            if self._left_seconds() <= 0:
-                break
-            try:
-                self._draw_from(endpoint)
-            except (CredentialError, Refused):
-                raise
-            except (EntropyError, OSError) as error:
-                said = say_where(endpoint, error)
-            else:
-                return ""
-        return said
-
-    def _draw_from(self, endpoint: str) -> None:
+    def _ask(self, endpoint: str, dial_one: Dial) -> str:
+        """Draw from one broker. Returns "", or why it gave nothing."""
+        left_seconds = self._left_seconds()
+        if left_seconds <= 0:
+            return "the time is up"
         config = self._config
-        credential = load_credential(config.credential)
-        keys = derive(credential.secret)
-        boot_id = kernel.boot_id()
-        counter = self._state.next_counter(boot_id)
-        nonce = client_nonce(
-            keys.psk,
-            boot_id,
-            counter,
-            kernel.clocks(),
-            kernel.vm_generation(),
-            kernel.random_bytes(32),
-        )
-        with PlainConnection.connect_plain(
-            endpoint,
-            credential=credential,
-            keys=keys,
-            boot_id=boot_id,
-            counter=counter,
-            nonce=nonce,
-            timeout_seconds=min(self._left_seconds(), LONGEST_TRY_SECONDS),
-        ) as connection:
-            wait_seconds = max(0.0, self._left_seconds() - LONGEST_TRY_SECONDS)
-            block = connection.draw(DrawKind.SEED, config.seed_bytes, wait_seconds)
-            broker_id = connection.broker_id
+        step_seconds = min(left_seconds, LONGEST_TRY_SECONDS)
+        try:
+            with dial_one(config, self._state, endpoint, step_seconds) as connection:
+                wait_seconds = max(0.0, self._left_seconds() - step_seconds)
+                block = connection.draw(DrawKind.SEED, config.seed_bytes, wait_seconds)
+                broker_id = connection.broker_id
+        except (ConfigError, CredentialError, Refused):
+            raise  # no later try can mend that
+        except (EntropyError, OSError) as error:
+            return say_where(endpoint, error)
         _, how = into_kernel(
             block.data,
             block.credit_bits,
@@ -125,12 +104,7 @@ class _FirstSeed:
         )
         ready = "was ready before" if self._was_ready else "was not ready before"
         log(f"first seed from {broker_id} ({endpoint}): {how}; the generator {ready}", NOTICE)
-
-    def _draw_tls(self) -> bool:
-        # Here: what it imports takes time, and where there are ports for seeds it is not needed.
-        from entropy.client import Client, Fed
-
-        return isinstance(Client(self._config).feed(DrawKind.SEED, self._left_seconds()), Fed)
+        return ""
 
 
 def _give_up() -> None:

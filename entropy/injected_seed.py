@@ -95,6 +95,11 @@ def unseal(text: str, credential: Credential) -> InjectedSeed:
     return InjectedSeed(uuid, issued_unix, expires_unix, credit_bits, nonce, data)
 
 
+def is_an_identity(uuid: bytes) -> bool:
+    """Whether it is a UUID that tells machines apart; firmware that has none gives all 0 or 1."""
+    return len(uuid) == UUID_BYTES and uuid not in (bytes(UUID_BYTES), b"\xff" * UUID_BYTES)
+
+
 def _body(text: str) -> bytes:
     text = text.strip()
     body = b""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from entropy.injected_seed import LONGEST_TEXT, PREFIX
+from entropy.injected_seed import LONGEST_TEXT, PREFIX, is_an_identity
 
 DMI_TABLE = "/sys/firmware/dmi/tables/DMI"
 FW_CFG_FILE = "/sys/firmware/qemu_fw_cfg/by_name/opt/internal.entropy/seed/raw"
@@ -56,11 +56,6 @@ def uuids(root: str = "/") -> list[bytes]:
         if is_an_identity(value):
             found.append(value)
     return found
-
-
-def is_an_identity(uuid: bytes) -> bool:
-    """Whether it is a UUID that tells machines apart; firmware that has none gives all 0 or 1."""
-    return len(uuid) == 16 and uuid not in (bytes(16), b"\xff" * 16)
 
 
 def oem_strings(table: bytes) -> list[str]:

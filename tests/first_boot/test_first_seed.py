@@ -1,0 +1,108 @@
+"""The seed from the network: asked for until it comes or the time is up, with and without TLS."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from entropy import first_seed, kernel
+from entropy.errors import CredentialError, Refused
+from entropy.wire.codes import DrawKind
+from entropy.wire.frames import Block, Retry
+
+from .conftest import FakeKernel, Fleet, PlainBroker
+
+
+def test_a_seed_without_tls(
+    fleet: Fleet,
+    plain_broker: PlainBroker,
+    fake_kernel: FakeKernel,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = fleet.config("127.0.0.1:1", seeds=(plain_broker.endpoint,))
+    assert first_seed.run(config) == 0
+    assert [(len(data), bits) for data, bits in fake_kernel.added] == [(64, 448)]
+    assert fake_kernel.n_reseeds == 1
+    assert [draw.kind for draw in plain_broker.draws] == [DrawKind.SEED]
+    assert "first seed from broker1" in capsys.readouterr().err
+
+
+def test_a_broker_on_that_port_proves_itself(
+    fleet: Fleet, plain_broker: PlainBroker, fake_kernel: FakeKernel
+) -> None:
+    """One that does not know the credential gives nothing that is taken."""
+    plain_broker._fleet = Fleet.__new__(Fleet)  # another fleet's
+    plain_broker._fleet.credential = fleet.credential._replace(secret=b"s" * 32)
+    config = fleet.config("127.0.0.1:1", seeds=(plain_broker.endpoint,), seed_timeout_seconds=1)
+    with pytest.raises(Refused):
+        first_seed.run(config)
+    assert fake_kernel.added == []
+
+
+def test_without_such_ports_it_is_tls(fleet: Fleet, fake_kernel: FakeKernel) -> None:
+    broker = fleet.broker()
+    assert first_seed.run(fleet.config()) == 0
+    assert [bits for _, bits in fake_kernel.added] == [448]
+    assert [draw.kind for draw in broker.draws] == [DrawKind.SEED]
+
+
+def test_a_dead_port_for_seeds_leaves_tls(
+    fleet: Fleet, fake_kernel: FakeKernel, dead_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once on a kernel that is ready; else after half of the time."""
+    fleet.broker()
+    for ready, least_seconds in ((b"x", 0.0), (b"", 0.5)):
+        monkeypatch.setattr(kernel, "random_bytes", lambda _n, ready=ready: ready)
+        began = time.monotonic()
+        config = fleet.config(seeds=(dead_endpoint,), seed_timeout_seconds=1)
+        assert first_seed.run(config) == 0
+        assert time.monotonic() - began >= least_seconds
+    assert len(fake_kernel.added) == 2
+
+
+@pytest.mark.parametrize("with_seeds", [False, True])
+def test_a_broker_that_comes_up_late_is_found(
+    fleet: Fleet, plain_broker: PlainBroker, fake_kernel: FakeKernel, with_seeds: bool
+) -> None:
+    broker = plain_broker if with_seeds else fleet.broker()
+    n_asked = 0
+
+    def answer(draw: object) -> object:
+        nonlocal n_asked
+        n_asked += 1
+        return "close" if n_asked < 3 else Block(1, 448, ("rng1",), bytes(64))
+
+    broker.answer = answer  # type: ignore[assignment]
+    seeds = (plain_broker.endpoint,) if with_seeds else ()
+    assert first_seed.run(fleet.config(broker.endpoint, seeds=seeds)) == 0
+    assert fake_kernel.added == [(bytes(64), 448)]
+    assert n_asked == 3
+
+
+def test_it_gives_up_in_time_and_fails_nothing(
+    fleet: Fleet, fake_kernel: FakeKernel, dead_endpoint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = fleet.config(dead_endpoint, seeds=(dead_endpoint,), seed_timeout_seconds=1)
+    began = time.monotonic()
+    assert first_seed.run(config) == 0
+    assert time.monotonic() - began >= 1
+    assert (fake_kernel.added, fake_kernel.mixed) == ([], [])
+    assert "no seed within 1 s: going on without one" in capsys.readouterr().err
+
+
+def test_a_broker_that_says_later_is_asked_again(
+    fleet: Fleet, plain_broker: PlainBroker, fake_kernel: FakeKernel
+) -> None:
+    from entropy.wire.codes import RetryReason
+
+    answers: list[object] = [Retry(100, RetryReason.EMPTY), Block(1, 0, (), bytes(64))]
+    plain_broker.answer = lambda _draw: answers.pop(0)  # type: ignore[assignment,return-value]
+    first_seed.run(fleet.config("127.0.0.1:1", seeds=(plain_broker.endpoint,)))
+    assert (fake_kernel.added, fake_kernel.mixed) == ([], [bytes(64)])
+
+
+def test_a_wrong_credential_is_said(fleet: Fleet, dead_endpoint: str) -> None:
+    fleet.write_credential("{}")
+    with pytest.raises(CredentialError):
+        first_seed.run(fleet.config(dead_endpoint, seeds=(dead_endpoint,)))
