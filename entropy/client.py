@@ -1,42 +1,46 @@
-"""The client: draws from a broker and keeps this machine's kernel fresh.
+"""The client: keeps this machine's kernel fresh from brokers.
 
-A seed at the start, then a top-up whenever the interval that the broker names has passed.
-On a machine made from an image it first waits for its credential (arrival.py).
+Resident, it waits: for the next top-up, for a sign that this machine was cloned, restored or
+suspended, and on kernels that keep count for /dev/random to run short. Each draw is the work of a
+child (client_child.py, client_feed.py); the keys of a session are gone with it, and so is whatever
+hangs. On a machine made from an image it first waits for its credential (arrival.py).
+
 No network error ends it: it backs off and tries again, and nothing else waits for it.
-The kernel is told of no more bits than the broker said the bytes are worth.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from entropy import kernel
 from entropy.arrival import wait_for_files
+from entropy.client_child import Child
+from entropy.client_pace import Fed, Nothing, Pace
 from entropy.client_state import ClientState
+from entropy.clone import CloneWatch
 from entropy.config import ClientConfig
-from entropy.dial import check, dial, say_where
-from entropy.errors import EntropyError, RetryLater
+from entropy.errors import EntropyError, KernelError
 from entropy.notify import NOTICE, WARNING, log, notify, watchdog_interval_seconds
 from entropy.wire.codes import DrawKind
-from entropy.wire.frames import Block, Welcome
 
 TOPUP_TIMEOUT_SECONDS = 30.0
-GRACE_SECONDS = 1.0  # beyond the seed's time-out, before whatever hangs is left hanging
-FIRST_BACKOFF_SECONDS = 2.0
-LONGEST_BACKOFF_SECONDS = 300.0
+CHECK_TIMEOUT_SECONDS = 5.0  # with the seed's, less than the unit's TimeoutStartSec=30
+GRACE_SECONDS = 1.0  # beyond a draw's time-out, before whatever hangs is left hanging
+LOOK_SECONDS = 0.5  # between two looks for signs that nothing announces
+LOG_PAUSE_SECONDS = 0.1  # a kernel that says much wakes us this often at most
+WALL_JUMP_SECONDS = 60.0
+DEMAND_BYTES = 256  # what a kernel that runs short is given: half of the pool that it counts in
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-SPREAD = 0.2  # a fleet that was started together must not draw together
-LONGEST_INTERVAL_SECONDS = 86_400
-MOST_TOPUP_BYTES = 512  # of what WELCOME may name; the kernel's pool holds 32
 
 
 def run(config: ClientConfig, once: bool = False) -> int:
-    """Feed the kernel until SIGTERM or SIGINT; with `once`, draw one seed and return.
+    """Feed the kernel until SIGTERM or SIGINT; with `once`, draw once and return.
 
     Returns the exit status: 0, or 1 if `once` brought nothing or was stopped. Raises
     ConfigError, CredentialError or KernelError before the first draw only.
@@ -44,10 +48,10 @@ def run(config: ClientConfig, once: bool = False) -> int:
     before = {number: signal.signal(number, _stop) for number in STOP_SIGNALS}
     try:
         if once:
-            return _seed_once(config)
-        wait_for_files((config.credential, config.ca), lambda: check(config))
-        check(config)
-        Client(config).serve()
+            return _feed_once(config)
+        wait_for_files((config.credential, config.ca), lambda: _prepare(config))
+        _prepare(config)
+        Resident(config).serve()
     except _Stopped:
         notify("STOPPING=1")
         log("stopped")
@@ -55,22 +59,6 @@ def run(config: ClientConfig, once: bool = False) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _seed_once(config: ClientConfig) -> int:
-    """Draw one seed within the time-out. Returns 0, or 1 if there was none."""
-    # Over the check as well: on a young kernel TLS may wait for the very bytes that we bring.
-    deadline = _Deadline(config.seed_timeout_seconds + GRACE_SECONDS, _give_up)
-    deadline.start()
-    try:
-        check(config)
-        outcome = Client(config).feed(DrawKind.SEED, config.seed_timeout_seconds)
-    finally:
-        deadline.cancel()
-    if isinstance(outcome, Nothing):
-        log("no seed: going on without one", WARNING)
-        return 1
-    return 0
 
 
 class _Stopped(BaseException):
@@ -83,175 +71,44 @@ def _stop(*_: object) -> None:
     raise _Stopped
 
 
-class Fed(NamedTuple):
-    """What one round over the brokers brought."""
+def _feed_once(config: ClientConfig) -> int:
+    """Draw once within the seed's time-out. Returns 0, or 1 if there was nothing.
 
-    credit_bits: int  # what the broker said that the bytes are worth
-    interval_seconds: int  # until the next top-up, as the broker or the configuration has it
-
-
-class Nothing(NamedTuple):
-    """No broker gave anything; ask again after this time or more."""
-
-    after_seconds: float
-
-
-class Client:
-    """Feeds one kernel from a list of brokers, in the order of the list."""
-
-    def __init__(self, config: ClientConfig) -> None:
-        self._config = config
-        self._state = ClientState(config.state_dir)
-        self._shares_kernel = kernel.shares_kernel()
-        self._told: set[str] = set()
-
-    def serve(self) -> NoReturn:
-        """Seed, then top up for ever. Ready after the first attempt, whatever came of it."""
-        kind, failures = DrawKind.SEED, 0
-        timeout_seconds: float = self._config.seed_timeout_seconds
-        ready_at_last = _Deadline(timeout_seconds + GRACE_SECONDS, _say_ready)
-        ready_at_last.start()
-        while True:
-            outcome = self.feed(kind, timeout_seconds)
-            if ready_at_last.cancel():
-                _say_ready()
-            if isinstance(outcome, Fed) and (outcome.credit_bits or kind is DrawKind.TOPUP):
-                kind, failures, timeout_seconds = DrawKind.TOPUP, 0, TOPUP_TIMEOUT_SECONDS
-                wait_seconds = spread(outcome.interval_seconds)
-            else:
-                # A seed worth nothing makes twins diverge, but a worthy one is still due.
-                failures += 1
-                wait_seconds = backoff_seconds(failures)
-                if isinstance(outcome, Nothing):
-                    # Not sooner than we were told; feed() bounds for how long that may be.
-                    told_seconds = outcome.after_seconds * (1 + SPREAD * _fraction())
-                    wait_seconds = max(wait_seconds, told_seconds)
-                log(f"next try in {wait_seconds:.0f} s")
-            _sleep(wait_seconds)
-
-    def feed(self, kind: DrawKind, timeout_seconds: float) -> Fed | Nothing:
-        """Ask each broker in turn until one gives bytes that are worth something."""
-        deadline = time.monotonic() + timeout_seconds
-        brokers = self._config.brokers
-        fed: Fed | None = None
-        after_seconds = LONGEST_BACKOFF_SECONDS  # no broker silences us for longer
-        for i, endpoint in enumerate(brokers):
-            notify("WATCHDOG=1")
-            # A broker that does not answer leaves their share of the time to the others.
-            share_seconds = (deadline - time.monotonic()) / (len(brokers) - i)
-            try:
-                fed = self._feed_from(endpoint, kind, max(share_seconds, 0.1))
-            except RetryLater as error:
-                after_seconds = min(after_seconds, error.after_seconds)
-                log(say_where(endpoint, error), WARNING)
-            except (EntropyError, OSError) as error:
-                after_seconds = 0
-                log(say_where(endpoint, error), WARNING)
-            else:
-                if fed.credit_bits:
-                    break
-        return Nothing(after_seconds) if fed is None else fed
-
-    def _feed_from(self, endpoint: str, kind: DrawKind, timeout_seconds: float) -> Fed:
-        # A third for getting there and a third for the way back; what is left of the time may
-        # go by in the broker's queue.
-        step_seconds = timeout_seconds / 3
-        queue_end = time.monotonic() + timeout_seconds - step_seconds
-        with dial(self._config, self._state, endpoint, step_seconds) as connection:
-            welcome = connection.welcome
-            n_bytes = self._config.seed_bytes
-            if kind is DrawKind.TOPUP:
-                n_bytes = max(1, min(welcome.topup_bytes, MOST_TOPUP_BYTES))
-            block = connection.draw(kind, n_bytes, max(0.0, queue_end - time.monotonic()))
-            broker_id = connection.broker_id
-        credited_bits, how = self._into_kernel(block)
-        self._state.record(
-            last_fed_unix=int(time.time()),
-            last_credit_bits=block.credit_bits,
-            credited_to_kernel_bits=credited_bits,
-            last_broker=broker_id,
-            last_kind=kind.name.lower(),
-        )
-        what = f"{kind.name.lower()}: {len(block.data)} bytes worth {block.credit_bits} bits"
-        log(f"{what} from {broker_id} ({endpoint}), {how}")
-        notify(f"STATUS=last fed by {broker_id}: {what}")
-        return Fed(block.credit_bits, self._interval_seconds(welcome))
-
-    def _into_kernel(self, block: Block) -> tuple[int, str]:
-        """Give the bytes to the kernel; returns the bits credited, and in words what was done."""
-        credit_bits = min(block.credit_bits, 8 * len(block.data))
-        why = ""
-        if not self._config.credit:
-            why = "the configuration says credit = false"
-        elif self._shares_kernel and not self._config.allow_shared_kernel:
-            why = "this is a container, and its kernel is the host's"
-        elif not credit_bits:
-            why = "the broker had nothing to vouch for"
-        elif kernel.add_entropy(block.data, credit_bits):
-            kernel.reseed()
-            return credit_bits, f"{credit_bits} bits credited to the kernel"
-        else:
-            why = "this process lacks CAP_SYS_ADMIN"
-        kernel.mix(block.data)
-        kernel.reseed()
-        if why not in self._told:
-            self._told.add(why)
-            log(f"mixing in without credit: {why}", NOTICE)
-        return 0, "mixed into the kernel, no credit"
-
-    def _interval_seconds(self, welcome: Welcome) -> int:
-        named = self._config.interval_seconds or welcome.topup_interval_seconds
-        return max(1, min(named, LONGEST_INTERVAL_SECONDS))
-
-
-def spread(seconds: float) -> float:
-    """`seconds`, give or take 20 %."""
-    return seconds * (1 - SPREAD + 2 * SPREAD * _fraction())
-
-
-def backoff_seconds(failures: int) -> float:
-    """How long to wait after so many failures in a row (1 or more): doubling, jittered, bounded."""
-    longest = min(FIRST_BACKOFF_SECONDS * 2.0 ** min(failures - 1, 30), LONGEST_BACKOFF_SECONDS)
-    return longest * (0.5 + 0.5 * _fraction())
-
-
-def _fraction() -> float:
-    """A number from 0 to 1. Not secret; `random` would cost memory, and block on a young kernel."""
-    noise = kernel.random_bytes(4) or time.monotonic_ns().to_bytes(8, "big")[4:]
-    return int.from_bytes(noise, "big") / 2**32
-
-
-def _sleep(seconds: float) -> None:
-    """Sleep, keeping systemd's watchdog at rest."""
-    end = time.monotonic() + seconds
-    watchdog_seconds = watchdog_interval_seconds() or seconds
-    while True:
-        notify("WATCHDOG=1")
-        left_seconds = end - time.monotonic()
-        if left_seconds <= 0:
-            return
-        time.sleep(min(left_seconds, watchdog_seconds))
-
-
-class _Deadline:
-    """Calls `late` after so many seconds, unless cancelled, whatever the main thread hangs in.
-
-    Time-outs on sockets do not bound everything: a name server that is away holds
-    getaddrinfo(3) for as long as the resolver likes.
+    A seed, or a top-up on a machine that has had its seed since it booted or was cloned.
     """
+    # Over the check as well: on a young kernel TLS may wait for the very bytes that we bring.
+    late = threading.Timer(config.seed_timeout_seconds + GRACE_SECONDS, _give_up)
+    late.daemon = True
+    late.start()
+    try:
+        from entropy import dial
+        from entropy.client_feed import Client
+        from entropy.client_seed import SavedSeed
 
-    def __init__(self, seconds: float, late: Callable[[], None]) -> None:
-        self._timer = threading.Timer(seconds, late)
-        self._timer.daemon = True
-
-    def start(self) -> None:
-        self._timer.start()
-
-    def cancel(self) -> bool:
-        """True if this call came in time, and was the first."""
-        in_time = not self._timer.finished.is_set()
-        self._timer.cancel()
-        return in_time
+        dial.check(config)
+        watch = CloneWatch(config.clone.generation_file)
+        platform, state = watch.generation(), ClientState(config.state_dir)
+        watch.close()
+        known = state.read()
+        fed_before = known.get("fed_boot_id") == kernel.boot_id().hex()
+        client, kind = Client(config), DrawKind.SEED
+        if not fed_before:
+            SavedSeed(config.state_dir).use()
+        elif known.get("platform") == platform.hex():
+            kind = DrawKind.TOPUP
+        else:
+            log("this platform calls the machine another: it was cloned or restored", NOTICE)
+            client.begin_generation(platform)
+        outcome = client.feed(kind, config.seed_timeout_seconds)
+        if isinstance(outcome, Fed):
+            state.record(platform=platform.hex())
+            SavedSeed(config.state_dir).save()
+    finally:
+        late.cancel()
+    if isinstance(outcome, Nothing):
+        log(f"no {kind.name.lower()}: going on without one", WARNING)
+        return 1
+    return 0
 
 
 def _give_up() -> None:
@@ -259,5 +116,189 @@ def _give_up() -> None:
     os._exit(1)  # the main thread may hang in the resolver
 
 
-def _say_ready() -> None:
-    notify("READY=1")
+def _prepare(config: ClientConfig) -> None:
+    """Read every file once, so that a wrong one is told before the first draw."""
+
+    def work() -> None:
+        from entropy import dial
+
+        dial.check(config)
+
+    child = Child(work)
+    try:
+        if not _readable(child.descriptor, CHECK_TIMEOUT_SECONDS):
+            return  # TLS waits for a kernel that is not ready; the draws will have it so too
+        child.report()
+    finally:
+        child.end()
+
+
+def _draw(
+    config: ClientConfig,
+    kind: DrawKind,
+    timeout_seconds: float,
+    n_bytes: int,
+    sign: bytes | None,
+    told: list[str],
+) -> dict[str, Any]:
+    """The child's part: one round, and what the parent is told of it."""
+    from entropy.client_feed import Client
+    from entropy.client_seed import SavedSeed
+
+    client = Client(config, told)
+    if sign is not None:
+        client.begin_generation(sign)
+    outcome = client.feed(kind, timeout_seconds, n_bytes)
+    if isinstance(outcome, Fed):
+        SavedSeed(config.state_dir).save()
+        return {"fed": list(outcome), "what": client.last_fed, "told": client.told}
+    return {"nothing": list(outcome)}
+
+
+def _use_saved_seed(config: ClientConfig) -> bool:
+    from entropy.client_seed import SavedSeed
+
+    return SavedSeed(config.state_dir).use()
+
+
+class Resident:
+    """The client that stays: a loop that draws, rests, and looks around while it does either."""
+
+    def __init__(self, config: ClientConfig) -> None:
+        self._config = config
+        self._pace = Pace()
+        self._watch = CloneWatch(config.clone.generation_file, wall_jump_seconds=WALL_JUMP_SECONDS)
+        self._sign: bytes | None = None  # of a generation that no login has told a broker of yet
+        self._told: list[str] = []  # why there is no credit, as far as it was said
+        self._short = kernel.wants_entropy()
+        self._short_from_seconds = 0.0
+        self._log_from_seconds = 0.0
+        self._ready_at_seconds: float | None = None
+        self._watchdog_seconds = watchdog_interval_seconds()
+        self._watchdog_at_seconds = 0.0
+
+    def serve(self) -> NoReturn:
+        """Seed, then top up for ever. Ready after the first attempt, whatever came of it."""
+        timeout_seconds: float = self._config.seed_timeout_seconds
+        self._ready_at_seconds = time.monotonic() + timeout_seconds + GRACE_SECONDS
+        self._say_what_is_here()
+        self._in_child(lambda: _use_saved_seed(self._config), CHECK_TIMEOUT_SECONDS)
+        n_bytes = 0
+        while True:
+            reason, outcome = self._draw(timeout_seconds, n_bytes)
+            if not reason:
+                wait_seconds = self._pace.after(outcome)
+                self._say_ready()
+                if isinstance(outcome, Fed):
+                    timeout_seconds = TOPUP_TIMEOUT_SECONDS
+                    pause_seconds = max(1.0, DEMAND_BYTES / max(1, outcome.rate_bytes_per_second))
+                else:
+                    pause_seconds = wait_seconds
+                if self._pace.failures:
+                    log(f"next try in {wait_seconds:.0f} s")
+                self._short_from_seconds = time.monotonic() + pause_seconds
+                reason, n_bytes = self._rest(wait_seconds)
+            while reason:  # and another while it waits for the next
+                reason, n_bytes = self._cloned(reason)
+
+    def _draw(self, timeout_seconds: float, n_bytes: int) -> tuple[str | None, Fed | Nothing]:
+        """One round in a child. If a sign comes first: what it says, and the round is void."""
+        config, kind, sign, told = self._config, self._pace.kind, self._sign, self._told
+        reason, report = self._in_child(
+            lambda: _draw(config, kind, timeout_seconds, n_bytes, sign, told),
+            timeout_seconds + GRACE_SECONDS,
+        )
+        if not report:
+            return reason, Nothing(0.0)
+        self._sign = None  # brokers know
+        if "nothing" in report:
+            return reason, Nothing(*report["nothing"])
+        self._told = report["told"]
+        notify(f"STATUS=last fed by {report['what']}")
+        return reason, Fed(*report["fed"])
+
+    def _in_child(self, work: Callable[[], Any], timeout_seconds: float) -> tuple[str | None, Any]:
+        """Have a child do it, for so long at most. Returns a sign, if one came, or the report."""
+        end = time.monotonic() + timeout_seconds
+        child = Child(work)
+        try:
+            while True:
+                if self._wait(end, child.descriptor) == child.descriptor:
+                    return None, child.report()
+                reason = self._watch.look()
+                if reason:
+                    return reason, None
+                if time.monotonic() >= end:
+                    log(f"no end after {timeout_seconds:.0f} s: given up", WARNING)
+                    return None, None
+        except EntropyError as error:
+            log(str(error), WARNING)
+            return None, None
+        finally:
+            child.end()
+
+    def _rest(self, wait_seconds: float) -> tuple[str | None, int]:
+        """Wait for the time, a sign, or the kernel's need; returns the sign, and bytes to draw."""
+        end = time.monotonic() + wait_seconds
+        while time.monotonic() < end:
+            ready = self._wait(end, self._short)
+            reason = self._watch.look()
+            if reason:
+                return reason, 0
+            if ready >= 0 and ready == self._short:
+                return None, DEMAND_BYTES
+        return None, 0
+
+    def _cloned(self, reason: str) -> tuple[str | None, int]:
+        """This machine is another now: reseed at once, and tell the broker by another boot id."""
+        self._sign = self._watch.generation()
+        wait_seconds = self._pace.cloned(time.monotonic())
+        log(f"{reason}: reseeding {f'in {wait_seconds:.0f} s' if wait_seconds else 'now'}", NOTICE)
+        return self._rest(wait_seconds)
+
+    def _wait(self, end: float, descriptor: int) -> int:
+        """Until the descriptor is ready, the kernel says something, or it is time to look."""
+        now = time.monotonic()
+        self._keep_supervisor_quiet(now)
+        poller = select.poll()
+        log_descriptor = self._watch.descriptor()
+        if log_descriptor >= 0 and now >= self._log_from_seconds:
+            poller.register(log_descriptor, select.POLLIN)
+        if descriptor >= 0 and descriptor != self._short:
+            poller.register(descriptor, select.POLLIN)
+        elif descriptor >= 0 and now >= self._short_from_seconds:
+            poller.register(descriptor, select.POLLOUT)
+        look_seconds = LOOK_SECONDS if now >= self._log_from_seconds else LOG_PAUSE_SECONDS
+        found = poller.poll(1000 * max(0.0, min(end - now, look_seconds)))
+        ready = [number for number, _ in found]
+        if log_descriptor in ready:
+            self._log_from_seconds = time.monotonic() + LOG_PAUSE_SECONDS
+        return descriptor if descriptor in ready else -1
+
+    def _keep_supervisor_quiet(self, now: float) -> None:
+        if self._ready_at_seconds is not None and now >= self._ready_at_seconds:
+            self._say_ready()
+        if self._watchdog_seconds and now >= self._watchdog_at_seconds:
+            notify("WATCHDOG=1")
+            self._watchdog_at_seconds = now + max(0.0, self._watchdog_seconds - LOOK_SECONDS)
+
+    def _say_ready(self) -> None:
+        if self._ready_at_seconds is not None:
+            self._ready_at_seconds = None
+            notify("READY=1")
+
+    def _say_what_is_here(self) -> None:
+        try:
+            can = kernel.probe()
+        except KernelError as error:
+            log(str(error), WARNING)
+            return
+        fed = "by timer and when it runs short" if self._short >= 0 else "by timer"
+        credit = "" if can.credits else ", without credit: this process lacks CAP_SYS_ADMIN"
+        log(f"feeding this kernel {fed}{credit}; sign of clones: {self._watch.sign()}")
+
+
+def _readable(descriptor: int, timeout_seconds: float) -> bool:
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+    return bool(poller.poll(1000 * timeout_seconds))

@@ -4,9 +4,15 @@ The counter goes into every login and must never repeat under one boot id: a bro
 a repeated one for a clone. Every process that draws with the same credential therefore
 takes it from one file, under one lock. Nothing here is secret.
 
-`state.json` in the state directory: counter, boot_id (hex), last_fed_unix (seconds),
-last_credit_bits (what the reply was worth), credited_to_kernel_bits (what the kernel was
-told of it), last_broker (its id), last_kind ("seed" or "topup").
+A machine that was told that it is a clone, or restored, goes on under a boot id of its own
+making: the kernel's stands in its twin's logins too. It tells the broker so, and the counter
+that both remember is never used again.
+
+`state.json` in the state directory: counter, boot_id (hex, of the last login), generation
+({"kernel_boot_id", "boot_id"}, both hex, since a clone), platform (hex, what tells it from its
+clones), last_fed_unix (seconds), fed_boot_id (hex), last_credit_bits (what the reply was worth),
+credited_to_kernel_bits (what the kernel was told of it), last_broker (its id; two joined by "+"),
+last_kind ("seed" or "topup").
 """
 
 from __future__ import annotations
@@ -30,14 +36,37 @@ class ClientState:
         self._directory = directory
         self._told = False
 
+    def boot_id(self, kernel_boot_id: bytes) -> bytes:
+        """The 16 bytes that this machine's logins call its boot: the kernel's, or a clone's own."""
+        try:
+            own = self.read().get("generation")
+        except OSError:
+            own = None
+        if isinstance(own, dict) and own.get("kernel_boot_id") == kernel_boot_id.hex():
+            try:
+                return bytes.fromhex(own["boot_id"])
+            except (KeyError, TypeError, ValueError):
+                pass
+        return kernel_boot_id
+
+    def begin_generation(self, kernel_boot_id: bytes, boot_id: bytes) -> None:
+        """This machine is a clone, or restored: its logins say boot_id (16 bytes) from now on."""
+        self.record(generation={"kernel_boot_id": kernel_boot_id.hex(), "boot_id": boot_id.hex()})
+
     def next_counter(self, boot_id: bytes) -> int:
-        """One more than the last, kept before it is used; without a file, the clock in ns."""
+        """One more than the last under this boot id, kept before it is used; else the clock in ns.
+
+        The clock also where there is no file, and it never goes below a counter that was used.
+        """
         fresh = time.clock_gettime_ns(time.CLOCK_REALTIME)
         try:
             with _Lock(self):
                 state = self.read()
                 last = state.get("counter")
-                counter = last + 1 if isinstance(last, int) and 0 <= last < 2**64 - 1 else fresh
+                counter = fresh
+                if isinstance(last, int) and 0 <= last < 2**64 - 1:
+                    same = state.get("boot_id") == boot_id.hex()
+                    counter = last + 1 if same else max(fresh, last + 1)
                 self._write({**state, "counter": counter, "boot_id": boot_id.hex()})
         except OSError as error:
             self._tell(error)
@@ -70,18 +99,12 @@ class ClientState:
         descriptor = os.open(temporary, flags, 0o600)
         try:
             with open(descriptor, "w", encoding="utf-8") as file:
-                self._give_to_owner(descriptor)
+                give_to_owner(descriptor, self._directory)
                 file.write(json.dumps(state, indent=1, sort_keys=True) + "\n")
             os.rename(temporary, self._path)
         except BaseException:
             _remove(temporary)
             raise
-
-    def _give_to_owner(self, descriptor: int) -> None:
-        """What root makes here belongs to whom the directory belongs to: the service's user."""
-        if os.geteuid() == 0:
-            owner = os.stat(self._directory)
-            os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
     def _tell(self, error: OSError) -> None:
         if not self._told:
@@ -91,6 +114,13 @@ class ClientState:
                 " the clock stands in for it",
                 notify.WARNING,
             )
+
+
+def give_to_owner(descriptor: int, directory: str) -> None:
+    """What root makes there belongs to whom the directory belongs to: the service's user."""
+    if os.geteuid() == 0:
+        owner = os.stat(directory)
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def _open_own(path: str, flags: int) -> int:
@@ -118,7 +148,7 @@ class _Lock:
             # Exclusive, so that root never gives away a file that was put here before.
             try:
                 self._descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
-                self._state._give_to_owner(self._descriptor)
+                give_to_owner(self._descriptor, self._state._directory)
             except FileExistsError:
                 self._descriptor = os.open(path, flags)
         try:

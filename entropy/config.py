@@ -162,6 +162,8 @@ class ClientConfig:
     seed_timeout_seconds: int = 10
     interval_seconds: int = 0  # between top-ups; 0: what the broker names
     seeds: tuple[str, ...] = ()  # brokers' ports for seeds without TLS, asked first in a boot
+    two_brokers: bool = False  # a seed is made of two brokers' replies, or there is none
+    clone: CloneConfig = CloneConfig()
 
 
 def load_broker(path: str) -> BrokerConfig:
@@ -197,7 +199,10 @@ def load_feeder(path: str) -> FeederConfig:
 
 def load_client(path: str) -> ClientConfig:
     """Read client.toml. Raises ConfigError."""
-    return ClientConfig(**_main(path, _document(path), "client", _CLIENT, ClientConfig))
+    config = ClientConfig(**_main(path, _document(path), "client", _CLIENT, ClientConfig))
+    if config.two_brokers and len(config.brokers) < 2:
+        raise ConfigError(f"{path}: client.two_brokers: client.brokers names one endpoint only")
+    return config
 
 
 def _check_broker(path: str, config: BrokerConfig) -> None:
@@ -265,6 +270,7 @@ _CLIENT: _Readers = {
     "seed_timeout_seconds": values.whole(1, 20),  # the unit may take 30 to start
     "interval_seconds": values.whole(0, 86_400),
     "seeds": values.several(values.endpoint, at_least=0),
+    "two_brokers": values.flag,
 }
 _SOURCE: _Readers = {
     "uri": values.text,

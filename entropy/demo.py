@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from entropy.broker.server import Broker
-from entropy.client import Client, Fed
+from entropy.client_feed import Client
+from entropy.client_pace import Fed
 from entropy.conditioner import BLOCK_BITS, BLOCK_BYTES, raw_bytes_per_block
 from entropy.config import SourceConfig
 from entropy.demo_fleet import CountedSource, DemoFleet, best_source

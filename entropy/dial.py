@@ -67,7 +67,7 @@ class _Login(NamedTuple):
 def _login(config: ClientConfig, state: ClientState) -> _Login:
     credential = _credential(config)
     keys = derive(credential.secret)
-    boot_id = kernel.boot_id()
+    boot_id = state.boot_id(kernel.boot_id())
     counter = state.next_counter(boot_id)
     nonce = client_nonce(
         keys.psk,

@@ -7,7 +7,9 @@ Every ioctl of the package is here; see random(4). Three ways in:
   reseed        RNDRESEEDCRNG: makes the generator take up at once what was mixed in;
                 without it the kernel does so within a minute; CAP_SYS_ADMIN only
 
-Nothing here asks for the kernel's version: what a kernel can do is tried.
+Nothing here asks for the kernel's version: what a kernel can do is tried. Two sorts matter:
+since 5.6 a generator that is ready gives for ever, and is fed by a timer; before, /dev/random kept
+count and made its readers wait, and is also fed when it says that it runs short.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import fcntl
 import os
 import struct
 import time
+from typing import NamedTuple
 
 from entropy.errors import KernelError
 
@@ -28,7 +31,10 @@ MACHINE_FILES = (
     "/sys/hypervisor/uuid",  # Xen
     "/sys/class/dmi/id/product_uuid",  # firmware: KVM, VMware, Hyper-V, hardware
     "/etc/machine-id",
+    "/dev/vmclock0",
 )
+# Only kernels whose /dev/random makes readers wait for entropy have this setting.
+BLOCKING_MARK = "/proc/sys/kernel/random/read_wakeup_threshold"
 CONTAINER_MARKS = ("/run/systemd/container", "/run/.containerenv", "/.dockerenv")
 # The inode of the first process id namespace is a constant of the kernel (PROC_PID_INIT_INO).
 FIRST_PID_NAMESPACE = "pid:[4026531836]"
@@ -64,6 +70,41 @@ def add_entropy(data: bytes, credit_bits: int) -> bool:
     finally:
         request[:] = bytes(len(request))
     return True
+
+
+class Abilities(NamedTuple):
+    """What this kernel lets this process do."""
+
+    blocks: bool  # readers of /dev/random wait when its count runs out
+    credits: bool  # RNDADDENTROPY is allowed
+    reseeds: bool  # RNDRESEEDCRNG is there and allowed, though perhaps not ready yet
+
+
+def probe() -> Abilities:
+    """Try everything; nothing is added or credited by it. Raises KernelError without a device."""
+    return Abilities(os.path.exists(BLOCKING_MARK), add_entropy(b"", 0), _can_reseed())
+
+
+def _can_reseed() -> bool:
+    try:
+        with _Device() as device:
+            fcntl.ioctl(device, RNDRESEEDCRNG)
+    except OSError as error:
+        return error.errno == errno.ENODATA  # the generator is not ready
+    return True
+
+
+def wants_entropy() -> int:
+    """A file descriptor that poll(2) calls writable as long as the kernel runs short; -1 for none.
+
+    Only where readers wait. On any other kernel it would say so once, or all the time.
+    """
+    if not os.path.exists(BLOCKING_MARK):
+        return -1
+    try:
+        return os.open(RANDOM_DEVICE, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return -1
 
 
 def mix(data: bytes) -> None:
@@ -130,7 +171,7 @@ def vm_generation() -> bytes:
     for path in MACHINE_FILES:
         try:
             with open(path, "rb") as file:
-                found.append(file.read(64))
+                found.append(file.read(112))  # all of VMClock's page that matters
         except OSError:
             found.append(b"")
     return b"|".join(found) if any(found) else b""

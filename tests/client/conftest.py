@@ -157,12 +157,15 @@ class Fleet:
         config = self.config(*endpoints, **settings)
         lines = ["[client]"]
         for name, value in vars(config).items():
+            if name == "clone":
+                continue
             if isinstance(value, bool):
                 lines.append(f"{name} = {str(value).lower()}")
             elif isinstance(value, tuple):
                 lines.append(f"{name} = {list(value)!r}")
             else:
                 lines.append(f"{name} = {value!r}")
+        lines += ["[clone]", f"generation_file = {config.clone.generation_file!r}"]
         path = self.folder / "client.toml"
         path.write_text("\n".join(lines) + "\n")
         return str(path)

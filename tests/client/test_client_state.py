@@ -110,7 +110,7 @@ def test_many_processes_take_each_number_once(tmp_path: Path) -> None:
         "state = ClientState(sys.argv[1])\n"
         "print(*[state.next_counter(bytes(16)) for _ in range(50)])"
     )
-    (tmp_path / "state.json").write_text('{"counter": 0}')
+    (tmp_path / "state.json").write_text(f'{{"counter": 0, "boot_id": "{bytes(16).hex()}"}}')
     running = [
         subprocess.Popen(
             [sys.executable, "-c", program, str(tmp_path)],
@@ -122,3 +122,30 @@ def test_many_processes_take_each_number_once(tmp_path: Path) -> None:
     ]
     taken = [int(word) for process in running for word in process.communicate()[0].split()]
     assert sorted(taken) == list(range(1, 201))
+
+
+def test_another_boot_never_goes_on_from_the_last_ones_counter(tmp_path: Path) -> None:
+    """A copy of the disk that is started elsewhere has the same file."""
+    state = ClientState(str(tmp_path))
+    (tmp_path / "state.json").write_text(f'{{"counter": 7, "boot_id": "{BOOT.hex()}"}}')
+    assert state.next_counter(BOOT) == 8
+    assert state.next_counter(bytes(16)) > 10**15
+    # Nor does a clock that was set back take it below what was used.
+    (tmp_path / "state.json").write_text(f'{{"counter": {2**63}, "boot_id": "{BOOT.hex()}"}}')
+    assert state.next_counter(bytes(16)) == 2**63 + 1
+
+
+def test_a_clone_logs_in_under_a_boot_id_of_its_own(tmp_path: Path) -> None:
+    state, own = ClientState(str(tmp_path)), bytes(range(100, 116))
+    assert state.boot_id(BOOT) == BOOT
+    used = state.next_counter(BOOT)
+    state.begin_generation(BOOT, own)
+    assert ClientState(str(tmp_path)).boot_id(BOOT) == own
+    assert state.next_counter(own) > used
+    assert state.boot_id(bytes(16)) == bytes(16), "after a reboot it is over"
+
+
+@pytest.mark.parametrize("kept", ["7", "{}", '{"kernel_boot_id": 1}', "null"])
+def test_a_generation_that_cannot_be_read(tmp_path: Path, kept: str) -> None:
+    (tmp_path / "state.json").write_text(f'{{"generation": {kept}}}')
+    assert ClientState(str(tmp_path)).boot_id(BOOT) == BOOT
