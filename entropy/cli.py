@@ -263,16 +263,15 @@ def _feeder(options: argparse.Namespace) -> int:
 
 
 def _client(options: argparse.Namespace) -> int:
+    from entropy import client
     from entropy.config import load_client
 
     config = load_client(options.config)
     if options.check_config:
-        from entropy.dial import check
+        from entropy.dial import check  # the daemon has it in its children only
 
         check(config)
         return _is_fine(options.config)
-    from entropy import client
-
     return client.run(config, once=options.once)
 
 
