@@ -17,6 +17,7 @@ import os
 
 from entropy.errors import SourceGone
 from entropy.sources.base import DeviceFile, Figures, Source, StatedFigures
+from entropy.sources.jitter import is_guest
 
 DEFAULT_PATH = "/dev/hwrng"
 CURRENT_DEVICE_PATH = "/sys/class/misc/hw_random/rng_current"
@@ -29,6 +30,9 @@ _HARDWARE = Figures(
 )
 _VIRTIO = Figures(
     0, 7, "virtio: this is the generator of the machine's host, not a source of its own"
+)
+_VIRTUAL_TPM = Figures(
+    0, 7, "a TPM in a virtual machine: as a rule it is a program of the machine's host"
 )
 _UNKNOWN = Figures(0, 4, "the kernel does not say which device answers behind this path")
 
@@ -55,7 +59,9 @@ class HwrngSource(Source):
         device = self._wanted_name or self._current_device()
         # Without a device there is nothing to be unsure of: a feeder that starts before it is
         # plugged in waits for it, and asks again.
-        return figures_of(device) if device or os.path.exists(self._path) else _HARDWARE
+        if not device and not os.path.exists(self._path):
+            return _HARDWARE
+        return figures_of(device, in_a_guest=is_guest())
 
     def open(self) -> None:
         current, wanted = self._current_device(), self._wanted_name
@@ -93,10 +99,12 @@ class HwrngSource(Source):
         return _word(self._current_device_path)
 
 
-def figures_of(device: str) -> Figures:
+def figures_of(device: str, *, in_a_guest: bool) -> Figures:
     """The figures of a device by the name that the kernel gives it; "" is unknown."""
     if device.startswith("virtio"):
         return _VIRTIO
+    if device.startswith("tpm") and in_a_guest:
+        return _VIRTUAL_TPM
     return _HARDWARE if device else _UNKNOWN
 
 

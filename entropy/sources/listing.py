@@ -145,7 +145,7 @@ def _hwrng(root: str) -> Iterator[Device]:
         holder = process_with(DEFAULT_PATH, root) if is_current else ""
         note = "" if is_current else f"{DEFAULT_PATH} reads {current} now"
         what = "the generator of the host" if name.startswith("virtio") else "driven by Linux"
-        figures = _figures(figures_of(name))
+        figures = _figures(figures_of(name, in_a_guest=is_guest(root)))
         yield Device(
             f"{name}, {what}", "", name, holder, f"hwrng:name={name}", *figures, first, note
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from entropy.errors import SourceGone
+from entropy.sources import hwrng
 from entropy.sources.base import StatedFigures
 from entropy.sources.hwrng import HwrngSource
 
@@ -29,6 +30,11 @@ class Machine:
         )
 
 
+@pytest.fixture(autouse=True)
+def _bare_metal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hwrng, "is_guest", lambda: False)
+
+
 @pytest.mark.parametrize(
     ("device", "credit_bits_per_byte"),
     [
@@ -43,6 +49,14 @@ def test_figures_go_by_the_device(tmp_path: Path, device: str, credit_bits_per_b
     figures = Machine(tmp_path, device).source().figures
     assert figures.credit_bits_per_byte == credit_bits_per_byte
     assert figures.test_bits_per_byte >= 4
+
+
+def test_a_tpm_in_a_guest_is_its_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hwrng, "is_guest", lambda: True)
+    figures = Machine(tmp_path, "tpm-rng-0").source().figures
+    assert (figures.credit_bits_per_byte, figures.test_bits_per_byte) == (0, 7)
+    # What else a guest has was given to it: an Alea, for one.
+    assert Machine(tmp_path, "Alea II TRNG-A1").source().figures.credit_bits_per_byte == 1
 
 
 def test_no_word_from_the_kernel_no_credit(tmp_path: Path) -> None:

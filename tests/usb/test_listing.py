@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from entropy.sources import listing
+from entropy.sources import hwrng, listing
 from entropy.sources.holder import process_with, usb_driver
 from entropy.sources.listing import Device, as_lines, as_values, first_real
 
@@ -57,6 +57,10 @@ class Machine:
         if line:
             (self.root / folder / f"{name}:1.0/tty/{line}").mkdir(parents=True)
 
+    def is_guest(self, it_is: bool) -> None:
+        flag = " hypervisor" if it_is else ""
+        self.write("proc/cpuinfo", f"processor\t: 0\nflags\t\t: fpu vme{flag} de")
+
     def hwrng(self, current: str, *available: str) -> None:
         folder = "sys/class/misc/hw_random"
         self.write(f"{folder}/rng_current", current)
@@ -72,8 +76,12 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """Bare metal; and so is what it says of itself, to the sources that its URIs name."""
+    monkeypatch.setattr(hwrng, "is_guest", lambda: False)
+    machine = Machine(tmp_path)
+    machine.is_guest(False)
+    return machine
 
 
 def test_nothing(machine: Machine) -> None:
@@ -177,6 +185,14 @@ def test_what_the_kernel_drives(machine: Machine) -> None:
     assert tpm.first == "as root: echo tpm-rng-0 > /sys/class/misc/hw_random/rng_current"
     machine.hwrng("tpm-rng-0", "virtio_rng.0", "tpm-rng-0")
     assert first_real(machine.found()) == machine.found()[1]
+
+
+def test_a_tpm_in_a_guest_earns_nothing(machine: Machine) -> None:
+    machine.is_guest(True)
+    machine.hwrng("tpm-rng-0", "tpm-rng-0")
+    (tpm,) = machine.found()
+    assert (tpm.credit_bits_per_byte, tpm.is_real) == (0, False)
+    assert "virtual machine" in tpm.reason
 
 
 def test_a_name_with_spaces_is_one_device(machine: Machine) -> None:
