@@ -164,6 +164,8 @@ def test_haproxy_passes_tls_through_to_every_broker() -> None:
         ("broker2", "[fd00::12]:25227"),
     ]
     assert all("send-proxy-v2" in server[2] for server in servers)
+    # haproxy takes the agent's percentages of this weight, and cuts what is behind the point.
+    assert text.count("default-server weight 100 agent-check") == 1
     assert " ssl" not in text
 
 
