@@ -95,6 +95,7 @@ class Drawing:
         self._step: asyncio.Future[float] | None = None
         self._wanted = asyncio.Event()
         self._wanted.set()
+        self._must_log_in = False
         self._troubles: dict[str, str] = {}  # by endpoint, to say each once
         self._last_said = ""
         self.last_error: str | None = None  # why the last try brought nothing
@@ -110,11 +111,17 @@ class Drawing:
         self._wanted.set()
 
     def drop(self) -> None:
-        """This machine was cloned: end the session, and use nothing of what is on its way."""
+        """End the session, and use nothing of what is on its way: this machine was cloned."""
         self._close()
-        self._supply.happened(Event.CLONED)
+        self._supply.happened(Event.DROPPED)
         if self._step is not None:
             self._step.cancel()
+
+    def log_in_anew(self) -> None:
+        """The credential is another: use it soon, so that the old one can end, wanted or not."""
+        self._must_log_in = True
+        self.drop()
+        self.wake()
 
     async def run(self) -> None:
         try:
@@ -130,7 +137,7 @@ class Drawing:
 
     async def _one_step(self) -> float:
         """Connect, draw once, or wait for room. Returns how long to rest, in seconds."""
-        if not self._buffer.has_room:
+        if not self._buffer.has_room and not self._must_log_in:
             await self._await_room()
             return 0.0
         endpoint = self._config.brokers[self._supply.position]
@@ -139,6 +146,7 @@ class Drawing:
                 connection = await connect(self._config, endpoint)
                 self._connection = connection
                 self._supply.happened(Event.CONNECTED)
+                self._must_log_in = False
                 self._changed()
                 return 0.0
             reply = await self._connection.request(Draw(DrawKind.TOPUP, DRAW_BYTES, WAIT_MS))

@@ -28,19 +28,19 @@ class Event(Enum):
     NOT_NOW = auto()  # RETRY, or bytes that are worth nothing
     BROKEN = auto()  # no connection, a session that broke, REFUSED
     IDLE = auto()  # nothing more is wanted for a while
-    CLONED = auto()  # this machine was: its keys are no longer its own
+    DROPPED = auto()  # this machine was cloned, or its credential changed: the keys must go
 
 
 _NEXT = {
     (State.AWAY, Event.CONNECTED): State.OPEN,
     (State.AWAY, Event.BROKEN): State.AWAY,
     (State.AWAY, Event.IDLE): State.AWAY,
-    (State.AWAY, Event.CLONED): State.AWAY,
+    (State.AWAY, Event.DROPPED): State.AWAY,
     (State.OPEN, Event.DELIVERED): State.OPEN,
     (State.OPEN, Event.NOT_NOW): State.AWAY,
     (State.OPEN, Event.BROKEN): State.AWAY,
     (State.OPEN, Event.IDLE): State.AWAY,
-    (State.OPEN, Event.CLONED): State.AWAY,
+    (State.OPEN, Event.DROPPED): State.AWAY,
 }
 
 
@@ -63,7 +63,7 @@ class Supply:
         self.state = _NEXT[self.state, event]
         if event is Event.DELIVERED:
             self.failures, self._asked_seconds = 0, None
-        elif event in (Event.IDLE, Event.CLONED):
+        elif event in (Event.IDLE, Event.DROPPED):
             self.position, self._asked_seconds = 0, None
         elif event in (Event.NOT_NOW, Event.BROKEN):
             if event is Event.NOT_NOW:

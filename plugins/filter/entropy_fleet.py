@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,12 +15,18 @@ PORT = 25226
 PROXY_PORT = 25227
 
 # What each role of a host may do on the wire, and the files and the group that its secret is for.
-PERMISSIONS = {"broker": "peer", "feeder": "feed", "client": "draw"}
+PERMISSIONS = {"broker": "peer", "feeder": "feed", "client": "draw", "gateway": "draw"}
 CREDENTIAL_PATHS = {
     "broker": "/etc/entropy/broker/credential.json",
     "feeder": "/etc/entropy/feeder.d/credential.json",
     "client": "/etc/entropy/credential.json",
+    "gateway": "/etc/entropy/gateway/credential.json",
 }
+
+# A gateway draws 64 bytes for each 56 that it hands out; a little more, so that the broker's limit
+# is not the one that is met. The rate is the default of the role.
+GATEWAY_RATE_BYTES_PER_SECOND = 256
+GATEWAY_OVERHEAD = 64 / 56 * 1.02
 
 
 def host_id(name: str, hostvars: HostVars) -> str:
@@ -92,7 +99,7 @@ def own_broker_first(
 def credentials(names: Iterable[str], groups: Groups, hostvars: HostVars) -> list[dict[str, Any]]:
     """What the given hosts need, by host and role: host, role, id, permissions, path, group.
 
-    And the tenant, where `entropy_tenant` names one.
+    And the tenant, where `entropy_tenant` names one, and the rate that a gateway needs.
     """
     return [
         {
@@ -103,6 +110,7 @@ def credentials(names: Iterable[str], groups: Groups, hostvars: HostVars) -> lis
             "path": CREDENTIAL_PATHS[role],
             "group": f"entropy-{role}",
             **_tenant(hostvars[name]),
+            **(_gateway_limits(hostvars[name]) if role == "gateway" else {}),
         }
         for name in names
         for role in roles(name, groups)
@@ -122,19 +130,32 @@ def roles(name: str, groups: Groups) -> list[str]:
         found.append("feeder")
     if is_broker or name in groups.get("entropy_clients", []):
         found.append("client")
+    if name in groups.get("entropy_gateways", []):
+        found.append("gateway")
     return found
 
 
 def members(groups: Groups) -> list[str]:
-    """Every host that has a role in the fleet: brokers, then feeders, then clients, each once."""
-    wanted = ("entropy_brokers", "entropy_feeders", "entropy_clients")
+    """Every host that has a role in the fleet: brokers, feeders, clients, gateways; each once."""
+    wanted = ("entropy_brokers", "entropy_feeders", "entropy_clients", "entropy_gateways")
     return list(dict.fromkeys(name for group in wanted for name in groups.get(group, [])))
 
 
 def _credential_id(name: str, role: str, groups: Groups, hostvars: HostVars) -> str:
-    """The plain id for a host's first role; the others carry the role behind a dot."""
-    first = roles(name, groups)[:1] == [role]
+    """The plain id for a host's first role; the others carry the role behind a dot.
+
+    A gateway always does: its host may become a client later, without a change of the gateway's.
+    """
+    first = role != "gateway" and roles(name, groups)[:1] == [role]
     return host_id(name, hostvars) + ("" if first else f".{role}")
+
+
+def _gateway_limits(of_host: Mapping[str, Any]) -> dict[str, int]:
+    """What the brokers must let it draw, so that its own rate is the one that counts."""
+    rate = _value(
+        of_host, "entropy_gateway_total_rate_bytes_per_second", GATEWAY_RATE_BYTES_PER_SECOND
+    )
+    return {"rate_bytes_per_second": math.ceil(float(rate) * GATEWAY_OVERHEAD)}
 
 
 def _tenant(of_host: Mapping[str, Any]) -> dict[str, str]:

@@ -50,15 +50,17 @@ def test_serves_until_it_is_told_to_stop(site: Site, monkeypatch: pytest.MonkeyP
                         said.extend(channel.recv(4096).decode().splitlines())
                 return line in said
 
+            told = False
             try:
                 await until(lambda: heard("READY=1"))
                 async with reading(site.socket) as streams:
                     assert len(await asked(streams, b"\x02\xff", 255)) == 255
                     process.send_signal(signal.SIGTERM)
+                    told = True
                     assert await streams[0].read() == b""
             finally:
-                if process.returncode is None:
-                    process.terminate()
+                if not told:
+                    process.kill()
             _, errors = await process.communicate()
             assert process.returncode == 0, errors
             assert heard("STOPPING=1")

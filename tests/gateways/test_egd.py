@@ -12,6 +12,7 @@ import pytest
 
 from entropy.broker.server import Broker
 from entropy.config import AdminConfig, LimitsConfig
+from entropy.credentials import dump_credential
 from entropy.errors import ConfigError
 from entropy.gateways.egd import EgdGateway
 from tests.broker.fleet import balanced
@@ -118,6 +119,24 @@ def test_what_was_on_its_way_when_the_machine_was_cloned_is_not_used(site: Site)
             assert gateway.buffer.drawn_bytes == 0
             await site.feed(broker, 1)
             await until(lambda: gateway.buffer.drawn_bytes == 64)
+
+    asyncio.run(scenario())
+
+
+def test_a_new_credential_is_used_though_nothing_is_wanted(site: Site) -> None:
+    async def scenario() -> None:
+        async with site.fleet.broker() as broker, site.gateway(broker) as gateway:
+            await site.feed(broker, 2)
+            await until(lambda: not gateway.buffer.has_room and gateway.tasks)
+            await until(lambda: gateway.drawing.broker_id)
+            session = gateway.drawing._connection
+            new = site.fleet.second_key("gw1")
+            broker.service.logins.apply_acl()
+            site.fleet.secret("gw1.json", dump_credential(new).encode())
+            await until(lambda: gateway.drawing._connection not in (session, None))
+            (client,) = [c for c in broker.status()["clients"] if c["id"] == "gw1"]
+            assert client["key_id"] == new.key_id.hex()
+            assert gateway.buffer.destroyed_bytes == 0
 
     asyncio.run(scenario())
 

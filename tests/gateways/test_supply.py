@@ -17,14 +17,14 @@ TABLE = {
         Event.CONNECTED: State.OPEN,
         Event.BROKEN: State.AWAY,
         Event.IDLE: State.AWAY,
-        Event.CLONED: State.AWAY,
+        Event.DROPPED: State.AWAY,
     },
     State.OPEN: {
         Event.DELIVERED: State.OPEN,
         Event.NOT_NOW: State.AWAY,
         Event.BROKEN: State.AWAY,
         Event.IDLE: State.AWAY,
-        Event.CLONED: State.AWAY,
+        Event.DROPPED: State.AWAY,
     },
 }
 
@@ -78,7 +78,7 @@ def test_the_shortest_time_that_a_broker_asked_for_counts() -> None:
     assert it.happened(Event.BROKEN) == LONGEST_REST_SECONDS
 
 
-@pytest.mark.parametrize("event", [Event.IDLE, Event.CLONED])
+@pytest.mark.parametrize("event", [Event.IDLE, Event.DROPPED])
 def test_afterwards_the_list_starts_at_its_top(event: Event) -> None:
     it = supply(3)
     it.happened(Event.BROKEN)

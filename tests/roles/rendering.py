@@ -27,6 +27,7 @@ PLAYBOOKS = {
     "entropy_keepalived": "brokers",
     "entropy_feeder": "feeders",
     "entropy_client": "clients",
+    "entropy_gateway": "gateways",
     "entropy_package": "packages",
     "entropy_credentials": "credentials",
     "entropy_preflight": "preflight",
