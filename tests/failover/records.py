@@ -84,22 +84,28 @@ def longest_silence_seconds(records: Iterable[Record], begin: float, end: float)
     return max(around, default=0.0)
 
 
-def problems(records: Sequence[Record], n_bytes: int = 64) -> list[str]:
-    """What no drill may bring about: a draw that failed or came short, or bytes given twice."""
-    found = [f"{r.client} gave up a draw: {r.error}" for r in records if r.error]
-    found += [
+def failures(records: Sequence[Record], n_bytes: int = 64) -> list[str]:
+    """Draws that failed or came short."""
+    found = [
+        f"{r.client} gave up a draw: {r.error} ({'; '.join(r.said)})" for r in records if r.error
+    ]
+    return found + [
         f"{r.client} got {r.n_bytes} bytes instead of {n_bytes}"
         for r in records
         if not r.error and r.n_bytes != n_bytes
     ]
+
+
+def repetitions(records: Sequence[Record]) -> list[str]:
+    """Bytes or replies that were given more than once, to whomever."""
+    found = []
     for digest, n_times in Counter(r.sha256 for r in records if not r.error).items():
         if n_times > 1:
             whose = sorted({r.client for r in records if r.sha256 == digest})
             found.append(f"the same bytes were given {n_times} times: {', '.join(whose)}")
     serials = Counter((a.broker, a.epoch, a.serial) for r in records for a in r.answers)
-    found += [
+    return found + [
         f"{broker} gave reply {serial} of epoch {epoch} {n_times} times"
         for (broker, epoch, serial), n_times in serials.items()
         if n_times > 1
     ]
-    return found

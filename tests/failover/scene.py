@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.failover import books, records
+from tests.failover import books, packages, records
 from tests.failover.books import Snapshot
 from tests.failover.clients import Load
 from tests.failover.holders import Watch
@@ -58,6 +58,7 @@ class Scene:
         self.fleet = fleet
         self.load = Load(fleet, folder)
         self.watch = Watch(fleet)
+        self._folder = folder
 
     # Looking
 
@@ -118,6 +119,11 @@ class Scene:
         feeders = self.fleet.status(broker)["feeders"]
         return any(of["connected"] for of in feeders if of["id"] == feeder)
 
+    def keep_two_releases(self) -> None:
+        folder = self._folder / "packages"
+        folder.mkdir(exist_ok=True)
+        packages.keep_two_releases(folder)
+
     def start_container(self, host: str) -> None:
         self.fleet.podman("start", self.fleet.container(host))
         wait_until(lambda: self.is_ready(host), f"{host} is back", 30)
@@ -152,7 +158,8 @@ class Scene:
             records.longest_silence_seconds(during, begin, end),
             drill.figures,
             [
-                *records.problems(every),
+                *records.failures(during),
+                *records.repetitions(every),
                 *books.own_problems(before),
                 *books.own_problems(after),
                 *books.delivery_problems(before, after, during, lost_draws_per_client),

@@ -18,9 +18,10 @@ from tests.failover.records import (
     Answer,
     Gap,
     Record,
+    failures,
     longest_gap,
     longest_silence_seconds,
-    problems,
+    repetitions,
 )
 from tests.failover.scene import Drilled
 from tests.failover.table import BEGIN, END, HEAD, row, with_rows
@@ -50,15 +51,15 @@ def test_a_client_that_is_never_answered_again_is_no_small_gap() -> None:
 
 def test_a_draw_that_failed_came_short_or_came_twice() -> None:
     good = drawn("a", 1.0)
-    assert problems([good, drawn("b", 1.0, serial=2)]) == []
-    assert problems([good._replace(error="no broker", answers=())]) == [
-        "a gave up a draw: no broker"
+    assert failures([good]) == repetitions([good, drawn("b", 1.0, serial=2)]) == []
+    assert failures([good._replace(error="no broker", answers=())]) == [
+        "a gave up a draw: no broker ()"
     ]
     short = good._replace(answers=(good.answers[0]._replace(n_bytes=63),))
-    assert problems([short]) == ["a got 63 bytes instead of 64"]
+    assert failures([short]) == ["a got 63 bytes instead of 64"]
     twin = drawn("b", 1.0, serial=2)._replace(sha256=good.sha256)
-    assert problems([good, twin]) == ["the same bytes were given 2 times: a, b"]
-    assert problems([good, drawn("b", 2.0)]) == ["broker1 gave reply 1 of epoch e1 2 times"]
+    assert repetitions([good, twin]) == ["the same bytes were given 2 times: a, b"]
+    assert repetitions([good, drawn("b", 2.0)]) == ["broker1 gave reply 1 of epoch e1 2 times"]
 
 
 def books(epoch: str = "e1", **bits: int) -> dict[str, Any]:
