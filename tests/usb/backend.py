@@ -22,6 +22,7 @@ from tests.usb.emulated import EmulatedDevice
 _ERRORS = {
     "gone": (-4, errno.ENODEV, "No such device (it may have been disconnected)"),
     "forbidden": (-3, errno.EACCES, "Access denied (insufficient permissions)"),
+    "not found": (-5, errno.ENOENT, "Entity not found"),
     "busy": (-6, errno.EBUSY, "Resource busy"),
     "stall": (-9, errno.EPIPE, "Pipe error"),
     "io": (-1, errno.EIO, "Input/Output Error"),
@@ -45,7 +46,8 @@ _Interface = namedtuple(
 )
 
 
-def _raise(fault: str) -> None:
+def raise_fault(fault: str) -> None:
+    """Raise what libusb would, for the name of a fault; nothing for ""."""
     if fault:
         code, number, text = _ERRORS[fault]
         raise usb.core.USBError(text, code, number)
@@ -135,7 +137,7 @@ class MemoryBackend(usb.backend.IBackend):  # type: ignore[misc]
 
     def open_device(self, dev: EmulatedDevice) -> EmulatedDevice:
         assert not self.closed
-        _raise(dev.open())
+        raise_fault(dev.open())
         return dev
 
     def close_device(self, dev_handle: EmulatedDevice) -> None:
@@ -145,11 +147,11 @@ class MemoryBackend(usb.backend.IBackend):  # type: ignore[misc]
         return dev_handle.configuration
 
     def set_configuration(self, dev_handle: EmulatedDevice, config_value: int) -> None:
-        _raise(dev_handle.configure())
+        raise_fault(dev_handle.configure())
 
     def claim_interface(self, dev_handle: EmulatedDevice, intf: int) -> None:
         assert intf == 0
-        _raise(dev_handle.claim())
+        raise_fault(dev_handle.claim())
 
     def release_interface(self, dev_handle: EmulatedDevice, intf: int) -> None:
         dev_handle.release()
@@ -161,7 +163,7 @@ class MemoryBackend(usb.backend.IBackend):  # type: ignore[misc]
         dev_handle.detach()
 
     def clear_halt(self, dev_handle: EmulatedDevice, ep: int) -> None:
-        _raise("" if dev_handle.plugged else "gone")
+        raise_fault("" if dev_handle.plugged else "gone")
         dev_handle.clear_halt()
 
     def ctrl_transfer(
@@ -189,5 +191,5 @@ class MemoryBackend(usb.backend.IBackend):  # type: ignore[misc]
         buff[: len(data)] = array("B", data)
         if fault == "silence" and not data:
             raise usb.core.USBTimeoutError("Operation timed out", -7, errno.ETIMEDOUT)
-        _raise("" if fault == "silence" else fault)
+        raise_fault("" if fault == "silence" else fault)
         return len(data)

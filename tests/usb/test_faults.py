@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,9 @@ import pytest
 from entropy.errors import ConfigError, SourceError, SourceGone
 from entropy.sources import usb, usb_find
 from entropy.sources.base import Source
+from entropy.sources.chaoskey import ChaosKeySource
 from entropy.sources.uri import source_for
+from tests.usb.backend import raise_fault
 from tests.usb.emulated import CHAOSKEY
 from tests.usb.worlds import MemoryWorld, Step, World
 
@@ -114,6 +117,21 @@ def test_what_does_not_end_is_opened_anew(world: World, steps: list[Step], why: 
     source.close()
 
 
+@pytest.mark.parametrize(
+    ("fault", "message"), [("gone", "was unplugged"), ("io", "gave 3 errors in a row")]
+)
+def test_a_stall_that_cannot_be_cleared(
+    memory: MemoryWorld, monkeypatch: pytest.MonkeyPatch, fault: str, message: str
+) -> None:
+    name = memory.plug()
+    source = opened()
+    monkeypatch.setattr(memory.devices[name], "clear_halt", lambda: raise_fault(fault))
+    memory.script(name, ["stall"])
+    with pytest.raises(SourceGone, match=f"alea: the Araneus Alea at bus 1, .* {message}"):
+        take(source, 1)
+    source.close()
+
+
 def test_empty_packets_are_nothing_however_seldom_they_come(
     memory: MemoryWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,6 +231,29 @@ def test_a_kernel_driver_that_binds_again_at_once(world: World) -> None:
     assert world.look(name)["calls"][:4] == ["detach", "detach", "detach", "claim"]
 
 
+def test_a_kernel_driver_that_lets_go_by_itself(
+    memory: MemoryWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = memory.devices[memory.plug(kernel_driver="chaoskey")]
+
+    def late() -> None:
+        device.kernel_driver = ""
+        raise_fault("not found")
+
+    monkeypatch.setattr(device, "detach", late)
+    source = opened()
+    assert take(source, 1)
+    source.close()
+    assert device.calls[0] == "claim"
+
+
+def test_unplugged_as_it_is_claimed(memory: MemoryWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = memory.devices[memory.plug()]
+    monkeypatch.setattr(device, "claim", lambda: "gone")
+    with pytest.raises(SourceGone, match=r"^alea: the Araneus Alea .* was unplugged"):
+        opened()
+
+
 def test_claimed_for_a_moment(world: World) -> None:
     world.plug(claimed_elsewhere=3)
     source = opened()
@@ -232,11 +273,13 @@ def test_claimed_by_a_process_that_may_be_seen(
     memory: MemoryWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(usb_find, "_ROOT", str(tmp_path))
-    (tmp_path / "proc/812/fd").mkdir(parents=True)
-    (tmp_path / "proc/812/fd/5").symlink_to("/dev/bus/usb/001/002")
-    (tmp_path / "proc/812/comm").write_text("rngd\n")
+    other = 2**22 + 1  # above any process of Linux: this one comes first, and is not meant
+    for number in (os.getpid(), other):
+        (tmp_path / f"proc/{number}/fd").mkdir(parents=True)
+        (tmp_path / f"proc/{number}/fd/5").symlink_to("/dev/bus/usb/001/002")
+        (tmp_path / f"proc/{number}/comm").write_text("rngd\n")
     memory.plug(claimed_elsewhere=100)
-    message = r"^alea: the Araneus Alea .*, is claimed by process 812 \(rngd\): end that, or name"
+    message = rf"^alea: the Araneus Alea .*, is claimed by process {other} \(rngd\): end that, or"
     with pytest.raises(SourceError, match=message):
         opened()
 
@@ -295,6 +338,8 @@ def test_the_first_read_may_take_five_seconds(
     source.open()
     take(source, 1)
     assert memory.look(name)["requests"][-1][2] == 5000
+    take(source, 5000)  # more than the rest of that transfer
+    assert memory.look(name)["requests"][-1][2] == 1000
     source.close()
 
 
@@ -422,4 +467,9 @@ def test_chaoskey_raw_is_the_lower_byte_of_each_sample(world: World) -> None:
     assert take(source, 5 + 2048) == raw[::2]
     assert world.look(name)["requests"][-1][0] == 0x86
     assert source.figures.test_bits_per_byte == 4
+    # Half a sample from before it was opened anew is no part of one after.
+    assert isinstance(source, ChaosKeySource)
+    assert source.decode(b"\1\2\3") == b"\1"
+    source.open()
+    assert source.decode(b"\4\5") == b"\4"
     source.close()
