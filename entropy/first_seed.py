@@ -28,7 +28,8 @@ Dial = Callable[[ClientConfig, ClientState, str, float], BlockingConnection]
 FIRST_PAUSE_SECONDS = 0.2  # between two rounds over the brokers; it doubles
 LONGEST_PAUSE_SECONDS = 1.0
 LONGEST_TRY_SECONDS = 3.0  # for one broker
-GRACE_SECONDS = 1.0  # for a resolver that hangs
+LAST_SECONDS = 0.5  # of the limit: for what cannot be interrupted in time
+LEAST_SECONDS = 2.0  # to try in, on a machine that took all of the limit to start Python
 
 
 def run(config: ClientConfig) -> int:
@@ -36,11 +37,12 @@ def run(config: ClientConfig) -> int:
 
     Raises ConfigError, CredentialError or Refused when what is configured cannot work.
     """
-    late = threading.Timer(config.seed_timeout_seconds + GRACE_SECONDS, _give_up)
+    limit_seconds = max(LEAST_SECONDS, config.seed_timeout_seconds - _age_seconds())
+    late = threading.Timer(limit_seconds, _give_up)
     late.daemon = True
     late.start()
     try:
-        said = _FirstSeed(config).draw()
+        said = _FirstSeed(config, limit_seconds - LAST_SECONDS).draw()
     finally:
         late.cancel()
     if said:
@@ -50,14 +52,14 @@ def run(config: ClientConfig) -> int:
 
 
 class _FirstSeed:
-    def __init__(self, config: ClientConfig) -> None:
+    def __init__(self, config: ClientConfig, limit_seconds: float) -> None:
         self._config = config
         self._state = ClientState(config.state_dir)
         self._was_ready = bool(kernel.random_bytes(1))
         now = time.monotonic()
-        self._end = now + config.seed_timeout_seconds
+        self._end = now + limit_seconds
         # A kernel that is not ready is spared TLS for half of the time.
-        spared_seconds = 0 if self._was_ready else config.seed_timeout_seconds / 2
+        spared_seconds = 0 if self._was_ready else limit_seconds / 2
         self._tls_from = now + spared_seconds
 
     def draw(self) -> str:
@@ -105,6 +107,17 @@ class _FirstSeed:
         ready = "was ready before" if self._was_ready else "was not ready before"
         log(f"first seed from {broker_id} ({endpoint}): {how}; the generator {ready}", NOTICE)
         return ""
+
+
+def _age_seconds() -> float:
+    """How long this process has been running; starting Python counts, too. See proc(5), stat."""
+    try:
+        with open("/proc/self/stat", encoding="ascii", errors="replace") as file:
+            after_name = file.read().rpartition(")")[2].split()
+        started_seconds = int(after_name[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return 0.0
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started_seconds)
 
 
 def _give_up() -> None:
