@@ -288,14 +288,15 @@ class Resident:
             notify("READY=1")
 
     def _say_what_is_here(self) -> None:
+        fed = "by timer and when it runs short" if self._short >= 0 else "by timer"
+        log(f"feeding this kernel {fed}; sign of clones: {self._watch.sign()}")
         try:
             can = kernel.probe()
         except KernelError as error:
             log(str(error), WARNING)
-            return
-        fed = "by timer and when it runs short" if self._short >= 0 else "by timer"
-        credit = "" if can.credits else ", without credit: this process lacks CAP_SYS_ADMIN"
-        log(f"feeding this kernel {fed}{credit}; sign of clones: {self._watch.sign()}")
+        else:
+            if can.credits and not can.reseeds:
+                log("this kernel takes up what it is given within minutes, not at once")
 
 
 def _readable(descriptor: int, timeout_seconds: float) -> bool:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SEED, TOPUP = DrawKind.SEED, DrawKind.TOPUP
+COMMAND = ("-m", "entropy", "client")
 
 
 def test_a_seed_is_credited_and_taken_up(fleet: Fleet, fake_kernel: FakeKernel) -> None:
@@ -195,13 +196,13 @@ def test_wrong_files_are_told_before_anything(fleet: Fleet) -> None:
 class Service:
     """`entropy client` as a process of its own, and the systemd that it reports to."""
 
-    def __init__(self, fleet: Fleet, *arguments: str) -> None:
+    def __init__(self, fleet: Fleet, *arguments: str, program: str = "") -> None:
         path = str(fleet.folder / "notify")
         self.supervisor = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.supervisor.bind(path)
         self.supervisor.settimeout(20)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "entropy", "client", *arguments],
+            [sys.executable, *(["-c", program] if program else COMMAND), *arguments],
             cwd=ROOT,
             env={**os.environ, "NOTIFY_SOCKET": path, "WATCHDOG_USEC": "200000"},
             stderr=subprocess.PIPE,

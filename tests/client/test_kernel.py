@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import select
 import struct
 from pathlib import Path
 
@@ -89,6 +91,59 @@ def test_no_device(device: Path) -> None:
         kernel.mix(b"x")
     with pytest.raises(KernelError, match="No such file"):
         kernel.add_entropy(b"x", 1)
+
+
+def test_what_a_kernel_can_is_tried(
+    calls: list[tuple[int, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = tmp_path / "read_wakeup_threshold"
+    monkeypatch.setattr(kernel, "BLOCKING_MARK", str(mark))
+    assert kernel.probe() == (False, True, True)
+    assert calls == [
+        (kernel.RNDADDENTROPY, struct.pack("=ii", 0, 0)),
+        (kernel.RNDRESEEDCRNG, b""),
+    ]
+    mark.touch()
+    assert kernel.probe().blocks
+
+
+@pytest.mark.parametrize(
+    ("number", "credits", "reseeds"),
+    [(errno.EPERM, False, False), (errno.ENODATA, None, True), (errno.EINVAL, None, False)],
+)
+def test_what_a_kernel_cannot(
+    device: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    credits: bool | None,
+    reseeds: bool,
+) -> None:
+    _fails_with(number, monkeypatch)
+    if credits is None:  # EINVAL: a kernel before 4.14, which does not know the request
+        monkeypatch.setattr(kernel, "add_entropy", lambda *_: True)
+    assert kernel.probe()[1:] == (bool(credits is None), reseeds)
+
+
+def test_a_kernel_says_that_it_runs_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device, mark = tmp_path / "random", tmp_path / "read_wakeup_threshold"
+    monkeypatch.setattr(kernel, "RANDOM_DEVICE", str(device))
+    monkeypatch.setattr(kernel, "BLOCKING_MARK", str(mark))
+    os.mkfifo(device)
+    pool = os.open(device, os.O_RDWR | os.O_NONBLOCK)
+    assert kernel.wants_entropy() == -1, "this kernel keeps no count"
+    mark.touch()
+    short = kernel.wants_entropy()
+    poller = select.poll()
+    poller.register(short, select.POLLOUT)
+    assert poller.poll(0)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(pool, bytes(4096))
+    assert not poller.poll(0)
+    os.close(short)
+    os.close(pool)
+    device.unlink()
+    assert kernel.wants_entropy() == -1
 
 
 def test_the_real_device_takes_bytes() -> None:
