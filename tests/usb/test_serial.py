@@ -9,6 +9,7 @@ import threading
 import tty
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,6 +51,10 @@ class Line:
             if running and not self.silent:
                 with contextlib.suppress(BlockingIOError):
                     os.write(master, os.urandom(64))
+
+    def gives(self, samples: bytes) -> None:
+        """Now, and all of it."""
+        assert os.write(self._master, samples) == len(samples)
 
     def unplug(self) -> None:
         self._gone.set()
@@ -116,15 +121,46 @@ def test_dtr_starts_it_and_knocking_sets_the_mode_of_a_pro(
         source.close()
 
 
-def test_onerng_is_stopped_flushed_set_and_run(tmp_path: Path) -> None:
+def test_onerng_is_stopped_flushed_set_and_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import serial
+
     line = Line(tmp_path / "ttyACM0", start=b"cmdO\n")
     source = source_for(f"serial:{line.path}?model=onerng")
+    done: list[bytes] = []
+    write, flush = serial.Serial.write, serial.Serial.reset_input_buffer
+
+    def noted_write(port: serial.Serial, data: bytes) -> Any:
+        done.append(data)
+        return write(port, data)
+
+    def noted_flush(port: serial.Serial) -> None:
+        done.append(b"flushed")
+        flush(port)
+
+    monkeypatch.setattr(serial.Serial, "write", noted_write)
+    monkeypatch.setattr(serial.Serial, "reset_input_buffer", noted_flush)
     source.open()
     assert len(take(source, 1000)) == 1000
+    # It may be running: what it gave before it was stopped is not wanted.
+    assert done == [b"flushed", b"cmdo\n", b"flushed", b"cmdw\n", b"cmd0\n", b"cmdO\n"]
     assert line.heard == b"cmdo\ncmdw\ncmd0\ncmdO\n"
+    done.clear()
     source.close()
+    assert done == [b"cmdo\n"]
     line.unplug()
-    assert line.heard in (b"cmdo\ncmdw\ncmd0\ncmdO\n", b"cmdo\ncmdw\ncmd0\ncmdO\ncmdo\n")
+
+
+@pytest.mark.parametrize("model", ["truerng", "truerngpro", "raw"])
+def test_what_waited_before_it_was_opened_is_not_read(line: Line, model: str) -> None:
+    line.silent = True
+    line.gives(bytes(100))
+    source = source_for(f"serial:{line.path}?model={model}")
+    source.open()
+    line.silent = False
+    assert bytes(20) not in take(source, 1000)
+    source.close()
 
 
 def test_unplugged_and_back(line: Line) -> None:
