@@ -90,9 +90,13 @@ def test_it_is_started_again_ever_more_slowly(
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
 
     source.open()
-    now += 61  # a long run
+    now += 61  # a long run: at once again, and after the next short one soon
     read_all(source)
-    source.open()
+    assert not refused(source)
+    read_all(source)
+    assert refused(source)
+    now += 1
+    assert not refused(source)
     source.close()
 
 
