@@ -162,6 +162,8 @@ class ClientConfig:
     seed_timeout_seconds: int = 10
     interval_seconds: int = 0  # between top-ups; 0: what the broker names
     seeds: tuple[str, ...] = ()  # brokers' ports for seeds without TLS, asked first in a boot
+    early_seed: bool = True  # false: leave an injected seed alone
+    first_seed: bool = True  # false: draw none before host keys are made
     two_brokers: bool = False  # a seed is made of two brokers' replies, or there is none
     clone: CloneConfig = CloneConfig()
 
@@ -270,6 +272,8 @@ _CLIENT: _Readers = {
     "seed_timeout_seconds": values.whole(1, 20),  # the unit may take 30 to start
     "interval_seconds": values.whole(0, 86_400),
     "seeds": values.several(values.endpoint, at_least=0),
+    "early_seed": values.flag,
+    "first_seed": values.flag,
     "two_brokers": values.flag,
 }
 _SOURCE: _Readers = {

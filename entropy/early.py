@@ -48,6 +48,9 @@ def run(
 
     config_path: client.toml, which need not be there yet. Raises KernelError.
     """
+    if not _wanted(config_path):
+        log("the configuration says early_seed = false: nothing to do")
+        return 0
     found = seed_places.find(root, more_files)
     if not found:
         log("no injected seed: nothing to do")
@@ -88,6 +91,13 @@ def _said(was_ready: bool) -> str:
     if was_ready:
         return "was ready before"
     return "was not ready, and is now" if kernel.random_bytes(1) else "is still not ready"
+
+
+def _wanted(config_path: str) -> bool:
+    try:
+        return not os.path.exists(config_path) or load_client(config_path).early_seed
+    except EntropyError:
+        return True  # what is wrong is said when a seed is there
 
 
 def _settings(config_path: str) -> tuple[str, bool, bool]:

@@ -22,6 +22,7 @@ from entropy.into_kernel import into_kernel
 from entropy.notify import NOTICE, WARNING, log
 from entropy.transport.blocking import BlockingConnection
 from entropy.wire.codes import DrawKind
+from entropy.wire.frames import Block
 
 Dial = Callable[[ClientConfig, ClientState, str, float], BlockingConnection]
 
@@ -37,6 +38,9 @@ def run(config: ClientConfig) -> int:
 
     Raises ConfigError, CredentialError or Refused when what is configured cannot work.
     """
+    if not config.first_seed:
+        log("the configuration says first_seed = false: nothing to do")
+        return 0
     limit_seconds = max(LEAST_SECONDS, config.seed_timeout_seconds - _age_seconds())
     late = threading.Timer(limit_seconds, _give_up)
     late.daemon = True
@@ -55,6 +59,8 @@ class _FirstSeed:
     def __init__(self, config: ClientConfig, limit_seconds: float) -> None:
         self._config = config
         self._state = ClientState(config.state_dir)
+        self._n_wanted = 2 if config.two_brokers else 1
+        self._blocks: dict[str, Block] = {}  # by broker
         self._was_ready = bool(kernel.random_bytes(1))
         now = time.monotonic()
         self._end = now + limit_seconds
@@ -66,17 +72,26 @@ class _FirstSeed:
         """Ask again and again. Returns "" once the kernel was fed, else why it was not."""
         said, pause_seconds = "", FIRST_PAUSE_SECONDS
         while self._left_seconds() > 0:
-            for endpoint in self._config.seeds:
-                said = self._ask(endpoint, dial_plain)
-                if not said:
-                    return ""
-            if not self._config.seeds or time.monotonic() >= self._tls_from:
-                for endpoint in self._config.brokers:
-                    said = self._ask(endpoint, dial)
-                    if not said:
-                        return ""
+            said = self._round() or said
+            if len(self._blocks) == self._n_wanted:
+                self._feed(min(block.credit_bits for block in self._blocks.values()))
+                return ""
             time.sleep(max(0.0, min(pause_seconds, self._left_seconds())))
             pause_seconds = min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)
+        if self._blocks:
+            self._feed(0)
+            return "one broker answered, and two_brokers asks for two"
+        return said
+
+    def _round(self) -> str:
+        """Ask each broker once, or fewer. Returns what the last that gave nothing said."""
+        said = ""
+        asked: list[tuple[str, Dial]] = [(endpoint, dial_plain) for endpoint in self._config.seeds]
+        if not self._config.seeds or time.monotonic() >= self._tls_from:
+            asked += [(endpoint, dial) for endpoint in self._config.brokers]
+        for endpoint, dial_one in asked:
+            if len(self._blocks) < self._n_wanted:
+                said = self._ask(endpoint, dial_one) or said
         return said
 
     def _left_seconds(self) -> float:
@@ -87,26 +102,33 @@ class _FirstSeed:
         left_seconds = self._left_seconds()
         if left_seconds <= 0:
             return "the time is up"
-        config = self._config
         step_seconds = min(left_seconds, LONGEST_TRY_SECONDS)
         try:
-            with dial_one(config, self._state, endpoint, step_seconds) as connection:
+            with dial_one(self._config, self._state, endpoint, step_seconds) as connection:
+                if connection.broker_id in self._blocks:
+                    return f"{endpoint}: {connection.broker_id} has given its part already"
                 wait_seconds = max(0.0, self._left_seconds() - step_seconds)
-                block = connection.draw(DrawKind.SEED, config.seed_bytes, wait_seconds)
-                broker_id = connection.broker_id
+                block = connection.draw(DrawKind.SEED, self._config.seed_bytes, wait_seconds)
+                self._blocks[connection.broker_id] = block
         except (ConfigError, CredentialError, Refused):
             raise  # no later try can mend that
         except (EntropyError, OSError) as error:
             return say_where(endpoint, error)
+        return ""
+
+    def _feed(self, credit_bits: int) -> None:
+        """Mix all in; the last brings the credit. Of two brokers one may lie: the lower counts."""
+        *others, last = self._blocks.values()
+        for block in others:
+            kernel.mix(block.data)
         _, how = into_kernel(
-            block.data,
-            block.credit_bits,
-            credit=config.credit,
-            allow_shared_kernel=config.allow_shared_kernel,
+            last.data,
+            credit_bits,
+            credit=self._config.credit,
+            allow_shared_kernel=self._config.allow_shared_kernel,
         )
         ready = "was ready before" if self._was_ready else "was not ready before"
-        log(f"first seed from {broker_id} ({endpoint}): {how}; the generator {ready}", NOTICE)
-        return ""
+        log(f"first seed from {' and '.join(self._blocks)}: {how}; the generator {ready}", NOTICE)
 
 
 def _age_seconds() -> float:

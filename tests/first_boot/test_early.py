@@ -211,6 +211,14 @@ def test_the_configuration_may_forbid_credit(vm: Vm, fleet: Fleet, fake_kernel: 
     assert (fake_kernel.added, fake_kernel.mixed) == ([], [DATA])
 
 
+def test_the_configuration_may_leave_it_alone(vm: Vm, fake_kernel: FakeKernel) -> None:
+    vm.configure("early_seed = false")
+    vm.inject(vm.seed())
+    vm.boot()
+    assert (fake_kernel.added, fake_kernel.mixed, vm.marks) == ([], [], [])
+    assert vm.file.exists()
+
+
 def test_a_container_credits_nothing(
     vm: Vm, fake_kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

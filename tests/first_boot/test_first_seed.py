@@ -115,6 +115,37 @@ def test_a_broker_that_says_later_is_asked_again(
     assert (fake_kernel.added, fake_kernel.mixed) == ([], [bytes(64)])
 
 
+@pytest.mark.parametrize("credits", [(448, 320), (320, 448)])
+def test_of_two_brokers_the_lower_credit_counts(
+    fleet: Fleet, fake_kernel: FakeKernel, credits: tuple[int, int]
+) -> None:
+    for bits in credits:
+        fleet.broker().answer = lambda _draw, bits=bits: Block(
+            1, bits, ("rng1",), bytes([bits % 256]) * 64
+        )
+    assert first_seed.run(fleet.config(two_brokers=True)) == 0
+    assert [bits for _, bits in fake_kernel.added] == [320]
+    given = fake_kernel.mixed + [data for data, _ in fake_kernel.added]
+    assert sorted(given) == sorted(bytes([bits % 256]) * 64 for bits in credits)
+
+
+def test_one_broker_where_two_are_asked_for_earns_nothing(
+    fleet: Fleet, fake_kernel: FakeKernel, dead_endpoint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broker = fleet.broker()
+    endpoints = (broker.endpoint, dead_endpoint)
+    config = fleet.config(*endpoints, two_brokers=True, seed_timeout_seconds=1)
+    assert first_seed.run(config) == 0
+    assert (fake_kernel.added, len(fake_kernel.mixed)) == ([], 1)
+    assert "two_brokers asks for two" in capsys.readouterr().err
+
+
+def test_it_can_be_turned_off(fleet: Fleet, fake_kernel: FakeKernel) -> None:
+    broker = fleet.broker()
+    assert first_seed.run(fleet.config(first_seed=False)) == 0
+    assert (broker.draws, fake_kernel.mixed) == ([], [])
+
+
 def test_a_wrong_credential_is_said(fleet: Fleet, dead_endpoint: str) -> None:
     fleet.write_credential("{}")
     with pytest.raises(CredentialError):
