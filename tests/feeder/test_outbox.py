@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from entropy.intake import FreshBlock
 from entropy.outbox import Outbox
+from entropy.wire.frames import Recall
 
 
 def blocks(first: int, n_blocks: int) -> list[FreshBlock]:
@@ -85,6 +86,21 @@ def test_an_earlier_session_is_out_of_reach() -> None:
     assert outbox.take(4).sequence == 0
     assert outbox.recall_after(300) == (4, 3)  # of the first session the blocks at 400 to 600
     assert outbox.recall == (0,)
+
+
+def test_of_two_recalls_the_earlier_number_is_named_until_it_is_answered() -> None:
+    outbox = Outbox()
+    outbox.begin_session()
+    outbox.add(blocks(0, 10))
+    outbox.take(6)
+    assert outbox.recall_after(450) == (2, 0)
+    outbox.take(4)
+    assert outbox.recall_after(0) == (4, 0)
+    assert outbox.recall == (4,)
+    outbox.recalled(Recall(6))
+    assert outbox.recall == (4,)
+    outbox.recalled(Recall(4))
+    assert outbox.recall is None
 
 
 def test_a_session_that_ends_before_its_recall() -> None:
