@@ -14,10 +14,16 @@ options:
     description: The control socket of the broker.
     type: path
     default: /run/entropy-broker/control.sock
-  vip:
-    description: A virtual address. If given, RV(holds_vip) says whether this host holds it now. A
-      prefix length, as in V(10.0.0.5/24), is ignored.
-    type: str
+  vips:
+    description: Virtual addresses. RV(held_vips) says which of them this host holds now. A prefix
+      length, as in V(10.0.0.5/24), is ignored.
+    type: list
+    elements: str
+    default: []
+  haproxy_socket:
+    description: The statistics socket of the haproxy on this host. If given, RV(balancer) says how
+      that haproxy sees the brokers.
+    type: path
   report:
     description: Whether RV(report) is wanted, which M(entropy_credential) takes.
     type: bool
@@ -47,11 +53,17 @@ author: The entropy project
 EXAMPLES = r"""
 - name: Wait until the broker has something to give
   entropy_broker_info:
-    vip: 10.0.0.5
+    timeout_seconds: 5
   register: broker
   until: broker.running and broker.status.ready
   retries: 30
   delay: 1
+
+- name: See who has the virtual address, and which broker gets how much of the load
+  entropy_broker_info:
+    vips: [10.0.0.5]
+    haproxy_socket: /run/haproxy/admin.sock
+  register: look
 
 - name: Ask what it knows of credentials
   entropy_broker_info:
@@ -93,14 +105,27 @@ report:
       vm1:
         0b1f6a2c9d3e4f50: {first_use_unix: 1769853600, sessions: 0}
         5f0c3a9e1d2b7c64: {first_use_unix: null, sessions: 0}
-holds_vip:
-  description: Whether this host holds O(vip). Null if none was given or C(ip) is missing.
+held_vips:
+  description: Those of O(vips) that this host holds. Null if C(ip) is missing.
   returned: always
-  type: bool
+  type: list
+  elements: str
+  sample: ["10.0.0.5"]
+balancer:
+  description: >-
+    What haproxy says of each broker: its word for the state, and the weight in percent. Null if
+    O(haproxy_socket) was not given or nobody answers there.
+  returned: always
+  type: dict
+  sample:
+    broker1: {state: UP, weight: 75}
+    broker2: {state: DRAIN, weight: 100}
 """
 
+import csv  # noqa: E402
 import ipaddress  # noqa: E402
 import json  # noqa: E402
+import socket  # noqa: E402
 from typing import Any  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
@@ -115,11 +140,13 @@ from ansible.module_utils.entropy_files import FileProblem, read  # noqa: E402
 
 ARGUMENTS = {
     "control_socket": {"type": "path", "default": "/run/entropy-broker/control.sock"},
-    "vip": {"type": "str"},
+    "vips": {"type": "list", "elements": "str", "default": []},
+    "haproxy_socket": {"type": "path"},
     "report": {"type": "bool", "default": False},
     "acl_path": {"type": "path", "default": "/etc/entropy/broker/acl.json"},
     "timeout_seconds": {"type": "int", "default": 10},
 }
+BACKEND = "brokers"  # of the role entropy_haproxy
 REPORTED = ("broker_id", "site_id", "generation", "keys")
 
 
@@ -161,47 +188,72 @@ def broker_report(control_socket: str, acl_path: str, timeout_seconds: int) -> d
     return {"broker_id": "", "site_id": acl.site_id, "generation": acl.generation, "keys": {}}
 
 
-def holds(addresses_json: str, vip: str) -> bool:
-    """Whether `vip` is among the addresses in the output of `ip -json address`.
+def held(addresses_json: str, vips: list[str]) -> list[str]:
+    """Those of `vips` that are among the addresses in the output of `ip -json address`.
 
-    Raises ValueError when `vip` is not an address.
+    Raises ValueError when one is not an address.
     """
-    wanted = ipaddress.ip_interface(vip).ip
-    return any(
-        ipaddress.ip_address(address["local"]) == wanted
+    wanted = {ipaddress.ip_interface(vip).ip: vip for vip in vips}
+    found = {
+        ipaddress.ip_address(address["local"])
         for interface in json.loads(addresses_json)
         for address in interface.get("addr_info", [])
         if "local" in address
-    )
+    }
+    return [vip for address, vip in wanted.items() if address in found]
+
+
+def balanced(statistics: str) -> dict[str, dict[str, Any]]:
+    """The brokers in what haproxy answers to `show stat`: state and weight (percent) of each."""
+    rows = csv.DictReader(statistics.lstrip("# ").splitlines())
+    return {
+        row["svname"]: {"state": row["status"].split(" ")[0], "weight": int(row["weight"] or 0)}
+        for row in rows
+        if row["pxname"] == BACKEND and row["svname"] != "BACKEND"
+    }
+
+
+def haproxy_says(path: str, timeout_seconds: int) -> dict[str, dict[str, Any]] | None:
+    """What haproxy knows of the brokers, or None where nobody answers on the socket."""
+    answer = b""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(timeout_seconds)
+            connection.connect(path)
+            connection.sendall(b"show stat\n")
+            while part := connection.recv(65536):
+                answer += part
+        return balanced(answer.decode("utf-8", "replace"))
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    vip = module.params["vip"]
-    holds_vip = None
-    if vip:
+    vips, timeout_seconds = module.params["vips"], module.params["timeout_seconds"]
+    held_vips: list[str] | None = []
+    if vips:
         try:
-            holds("[]", vip)
+            held("[]", vips)
         except ValueError:
-            module.fail_json(msg=f"vip: {vip} is not an address; write it like 10.0.0.5")
+            module.fail_json(msg=f"vips: {vips} are not all addresses; write them like 10.0.0.5")
         ip = module.get_bin_path("ip")  # looks into sbin too
+        held_vips = None
         if ip is not None:
             exit_status, output, _ = module.run_command([ip, "-json", "address", "show"])
-            holds_vip = holds(output, vip) if exit_status == 0 else None
-    status, problem = broker_status(
-        module.params["control_socket"], module.params["timeout_seconds"]
-    )
-    result = {"running": not problem, "problem": problem, "status": status}
+            held_vips = held(output, vips) if exit_status == 0 else None
+    status, problem = broker_status(module.params["control_socket"], timeout_seconds)
+    result = {"running": not problem, "problem": problem, "status": status, "balancer": None}
+    if module.params["haproxy_socket"]:
+        result["balancer"] = haproxy_says(module.params["haproxy_socket"], timeout_seconds)
     if module.params["report"]:
         try:
             result["report"] = broker_report(
-                module.params["control_socket"],
-                module.params["acl_path"],
-                module.params["timeout_seconds"],
+                module.params["control_socket"], module.params["acl_path"], timeout_seconds
             )
         except (ControlProblem, FileProblem) as trouble:
             module.fail_json(msg=str(trouble))
-    module.exit_json(changed=False, holds_vip=holds_vip, **result)
+    module.exit_json(changed=False, held_vips=held_vips, **result)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 # A client draws every interval, give or take a fifth. Two missed in a row is a broken client.
 LATE_INTERVALS = 2.5
+# Clone signs (entropy/clone.py) of which a broker never hears.
+BLIND_SIGNS = ("none", "vmgenid")
 SHOWN_CLIENTS = 40  # in a larger fleet the table names those alone that something is wrong with
 
 
@@ -36,10 +38,11 @@ def troubles(
     """What keeps the fleet from being whole, one sentence each, with what to do.
 
     `looks` are the results of entropy_broker_info in a loop over the fleet's brokers. `fleet` has
-    `brokers`, `feeders`, `credentials`, `vip`, `keepalived`, `topup_interval_seconds` and
-    `started`: the hosts whose client was started a moment ago and must have drawn.
+    `brokers`, `feeders`, `credentials`, `vips`, `haproxy`, `keepalived`, `topup_interval_seconds`
+    and `started`: the hosts whose client was started a moment ago and must have drawn.
     """
-    found = [*_brokers(looks), *_vip(looks, fleet), *_feeders(looks, fleet)]
+    found = [*_brokers(looks), *_vips(looks, fleet), *_balancers(looks, fleet)]
+    found += _feeders(looks, fleet)
     if not _statuses(looks):
         return found
     wrong = [client for client in clients(looks, fleet, now_unix) if client.wrong]
@@ -96,13 +99,18 @@ def clients(
 def table(looks: list[Mapping[str, Any]], fleet: Mapping[str, Any], now_unix: float) -> list[str]:
     """The fleet in lines of text: virtual address, brokers with their sources, clients."""
     lines = [f"Fleet {fleet['site_id']}", ""]
-    if fleet["vip"]:
-        holders = [look["item"]["name"] for look in looks if look.get("holds_vip")]
-        held = f"held by {' and '.join(holders)}" if holders else "held by no broker"
-        lines += [f"Virtual address {fleet['vip']}: {held}", ""]
-    rows: list[Sequence[str]] = [("BROKER", "FILL", "READY", "LIST", "FED BY")]
+    for vip in fleet["vips"]:
+        holders = _holders(looks, vip)
+        lines.append(
+            f"Virtual address {vip}: held by {' and '.join(holders) if holders else 'no broker'}"
+        )
+    lines += [""] if fleet["vips"] else []
+    rows: list[Sequence[str]] = [
+        ("BROKER", "FILL", "READY", "WEIGHT", "IMPORTED", "LIST", "CLONES", "FED BY")
+    ]
+    weights = _weights(looks)
     for look in looks:
-        rows += _broker_rows(look, fleet)
+        rows += _broker_rows(look, fleet, weights)
     lines += [*_columns(rows), ""]
 
     all_clients = clients(looks, fleet, now_unix)
@@ -116,7 +124,23 @@ def table(looks: list[Mapping[str, Any]], fleet: Mapping[str, Any], now_unix: fl
         rows = [("CLIENT", "LAST FED", "BITS", "BY", "")]
         rows += [_client_row(client, now_unix) for client in shown]
         lines += [*_columns(rows), ""]
-    return lines + _stand_ins(fleet)
+    return lines + _stand_ins(fleet) + _blind(looks)
+
+
+def drill_report(measured: Mapping[str, Any], words: Mapping[str, Any]) -> list[str]:
+    """What a drill showed, in lines of text. `measured` is what files/drill_probe.py printed."""
+    by_broker = ", ".join(f"{n} by {name}" for name, n in sorted(measured["by_broker"].items()))
+    lines = [
+        f"Drill: {words['what']}.",
+        f"{words['client']} drew through {', '.join(words['endpoints'])}: {measured['draws']} "
+        f"draws were answered ({by_broker or 'none'}).",
+        f"Longest gap in service: {measured['slowest_seconds']:.2f} s, "
+        f"{measured['slowest_at_seconds']:.0f} s after it began to draw.",
+    ]
+    failed = sorted(measured["errors"].items(), key=lambda error: -error[1])
+    return lines + [
+        f"Tries that failed and were made again: {n} x {what}" for what, n in failed[:8]
+    ]
 
 
 def _brokers(looks: list[Mapping[str, Any]]) -> Iterable[str]:
@@ -132,7 +156,12 @@ def _brokers(looks: list[Mapping[str, Any]]) -> Iterable[str]:
             )
         else:
             generations[name] = status["acl_generation"]
-            if not status["ready"]:
+            if status.get("draining"):
+                yield (
+                    f"{name} is drained: it serves nobody. If that is over, run there: entropy "
+                    "drain --off."
+                )
+            elif not status["ready"]:
                 yield (
                     f"{name} is not ready: it holds {status['reservoir']['held_blocks']} blocks. "
                     "See whether its feeders run."
@@ -148,20 +177,55 @@ def _brokers(looks: list[Mapping[str, Any]]) -> Iterable[str]:
         yield f"The brokers hold different lists of credentials ({held}): run site.yml again."
 
 
-def _vip(looks: list[Mapping[str, Any]], fleet: Mapping[str, Any]) -> Iterable[str]:
-    if not (fleet["vip"] and fleet["keepalived"]):
+def _vips(looks: list[Mapping[str, Any]], fleet: Mapping[str, Any]) -> Iterable[str]:
+    if not fleet["keepalived"]:
         return
-    holders = [look["item"]["name"] for look in looks if look.get("holds_vip")]
-    if not holders:
-        yield (
-            f"No broker holds {fleet['vip']}: see on the brokers: systemctl status keepalived "
-            "haproxy."
-        )
-    elif len(holders) > 1:
-        yield (
-            f"{' and '.join(holders)} all hold {fleet['vip']}: VRRP (IP protocol 112) does not "
-            "pass between them. See their firewalls."
-        )
+    for vip in fleet["vips"]:
+        holders = _holders(looks, vip)
+        if not holders:
+            yield (
+                f"No broker holds {vip}: see on the brokers: systemctl status keepalived haproxy."
+            )
+        elif len(holders) > 1:
+            yield (
+                f"{' and '.join(holders)} all hold {vip}: VRRP (IP protocol 112) does not pass "
+                "between them. See their firewalls."
+            )
+
+
+def _balancers(looks: list[Mapping[str, Any]], fleet: Mapping[str, Any]) -> Iterable[str]:
+    """Where haproxy sends nobody to a broker that says that it is ready."""
+    if not fleet["haproxy"]:
+        return
+    ready = {
+        look["item"]["name"]
+        for look in looks
+        if look.get("status") and look["status"]["ready"] and not look["status"].get("draining")
+    }
+    for look in looks:
+        name, balancer = look["item"]["name"], look.get("balancer")
+        if look.get("unreachable"):
+            continue
+        if balancer is None:
+            yield f"{name}: haproxy does not answer. See there: systemctl status haproxy."
+            continue
+        for broker in sorted(ready):
+            state = balancer.get(broker, {"state": "missing"})["state"]
+            if state != "UP":
+                yield (
+                    f"{name}: haproxy sends nobody to {broker} ({state}), which is ready. Ports "
+                    "25227 and 25228 must be open to it there; else run site.yml again."
+                )
+
+
+def _holders(looks: list[Mapping[str, Any]], vip: str) -> list[str]:
+    return [look["item"]["name"] for look in looks if vip in (look.get("held_vips") or ())]
+
+
+def _weights(looks: list[Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
+    """How haproxy sees the brokers, where the clients are: at whoever holds an address."""
+    asked = sorted(looks, key=lambda look: not look.get("held_vips"))
+    return next((look["balancer"] for look in asked if look.get("balancer")), {})
 
 
 def _feeders(looks: list[Mapping[str, Any]], fleet: Mapping[str, Any]) -> Iterable[str]:
@@ -178,12 +242,17 @@ def _feeders(looks: list[Mapping[str, Any]], fleet: Mapping[str, Any]) -> Iterab
 
 
 def _broker_rows(
-    look: Mapping[str, Any], fleet: Mapping[str, Any]
-) -> list[tuple[str, str, str, str, str]]:
+    look: Mapping[str, Any], fleet: Mapping[str, Any], weights: Mapping[str, Mapping[str, Any]]
+) -> list[tuple[str, ...]]:
     name, status = look["item"]["name"], look.get("status")
+    balanced = weights.get(name)
+    weight = "-"
+    if balanced is not None:
+        is_up = balanced["state"] == "UP"
+        weight = f"{balanced['weight']} %" if is_up else balanced["state"].lower()
     if not status:
         word = "unreachable" if look.get("unreachable") else "not running"
-        return [(name, word, "no", "-", "-")]
+        return [(name, word, "no", weight, "-", "-", "-", "-")]
     sources = {
         feeder["id"]: [source["uri"] for source in feeder["sources"]] for feeder in fleet["feeders"]
     }
@@ -194,10 +263,17 @@ def _broker_rows(
     ] or ["nobody"]
     reservoir = status["reservoir"]
     held, capacity = reservoir["held_blocks"], reservoir["capacity_blocks"]
-    fill = f"{held}/{capacity} blocks {100 * held // capacity} %"
-    ready = "yes" if status["ready"] else "no"
-    first = (name, fill, ready, str(status["acl_generation"]), fed_by[0])
-    return [first, *(("", "", "", "", other) for other in fed_by[1:])]
+    first = (
+        name,
+        f"{held}/{capacity} blocks {100 * held // capacity} %",
+        "drained" if status.get("draining") else "yes" if status["ready"] else "no",
+        weight,
+        f"{sum(peer.get('imported_bits', 0) for peer in status['peers'])} bits",
+        str(status["acl_generation"]),
+        status.get("clone", {}).get("sign") or "-",
+        fed_by[0],
+    )
+    return [first, *((*[""] * 7, other) for other in fed_by[1:])]
 
 
 def _client_row(client: Client, now_unix: float) -> tuple[str, str, str, str, str]:
@@ -225,6 +301,22 @@ def _stand_ins(fleet: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _blind(looks: list[Mapping[str, Any]]) -> list[str]:
+    """Plain words where a broker would not learn that its machine was copied."""
+    names = [
+        look["item"]["name"]
+        for look in looks
+        if look.get("status") and look["status"].get("clone", {}).get("sign") in BLIND_SIGNS
+    ]
+    if not names:
+        return []
+    return [
+        f"{' and '.join(names)}: nothing on this platform tells a broker that its machine was "
+        "cloned or restored. Never take a memory snapshot of it.",
+        "",
+    ]
+
+
 def _statuses(looks: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [look["status"] for look in looks if look.get("status")]
 
@@ -244,7 +336,11 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 class FilterModule:
-    """What playbooks/verify.yml uses."""
+    """What playbooks/verify.yml and playbooks/drill.yml use."""
 
     def filters(self) -> dict[str, Any]:
-        return {"entropy_troubles": troubles, "entropy_table": table}
+        return {
+            "entropy_troubles": troubles,
+            "entropy_table": table,
+            "entropy_drill_report": drill_report,
+        }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ def test_a_running_broker(run_module: RunModule, tmp_path: Path) -> None:
         result = run_module(entropy_broker_info, control_socket=str(path), check=True)
     assert (result["changed"], result["running"], result["problem"]) == (False, True, "")
     assert result["status"]["acl_generation"] == 7
-    assert result["holds_vip"] is None
+    assert (result["held_vips"], result["balancer"]) == ([], None)
 
 
 @pytest.mark.parametrize("answer", [b'{"ok": true}\n', b'{"ok": false, "error": "no"}\n', b""])
@@ -99,17 +101,17 @@ def test_what_a_broker_holds_is_not_guessed(run_module: RunModule, tmp_path: Pat
 
 @pytest.mark.parametrize("vip", ["10.0.0.5", "10.0.0.5/24", "fd00::5", "fd00:0:0::5/64"])
 def test_an_address_that_is_held(vip: str) -> None:
-    assert entropy_broker_info.holds(ADDRESSES, vip)
+    assert entropy_broker_info.held(ADDRESSES, [vip, "10.9.9.9"]) == [vip]
 
 
 @pytest.mark.parametrize("vip", ["10.0.0.50", "0.0.0.0", "fd00::50"])
 def test_an_address_that_is_not_held(vip: str) -> None:
-    assert not entropy_broker_info.holds(ADDRESSES, vip)
+    assert entropy_broker_info.held(ADDRESSES, [vip]) == []
 
 
 def test_what_is_no_address(run_module: RunModule, tmp_path: Path) -> None:
-    result = run_module(entropy_broker_info, control_socket=str(tmp_path / "s"), vip="10.0.0")
-    assert result["msg"] == "vip: 10.0.0 is not an address; write it like 10.0.0.5"
+    result = run_module(entropy_broker_info, control_socket=str(tmp_path / "s"), vips=["10.0.0"])
+    assert result["msg"] == "vips: ['10.0.0'] are not all addresses; write them like 10.0.0.5"
 
 
 def test_ip_is_asked(
@@ -119,13 +121,52 @@ def test_ip_is_asked(
     ip.write_text(f"#!/bin/sh\n[ \"$*\" = '-json address show' ] || exit 2\necho '{ADDRESSES}'\n")
     ip.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    socket = str(tmp_path / "sock")
-    held = run_module(entropy_broker_info, control_socket=socket, vip="10.0.0.5")
-    assert held["holds_vip"] is True
-    assert (
-        run_module(entropy_broker_info, control_socket=socket, vip="10.0.0.6")["holds_vip"] is False
-    )
+
+    def held(*vips: str) -> object:
+        path = str(tmp_path / "sock")
+        return run_module(entropy_broker_info, control_socket=path, vips=list(vips))["held_vips"]
+
+    assert held("10.0.0.5", "fd00::5", "10.0.0.6") == ["10.0.0.5", "fd00::5"]
+    assert held("10.0.0.6") == []
     ip.write_text("#!/bin/sh\nexit 1\n")
-    assert (
-        run_module(entropy_broker_info, control_socket=socket, vip="10.0.0.5")["holds_vip"] is None
-    )
+    assert held("10.0.0.5") is None
+
+
+SHOW_STAT = """\
+# pxname,svname,status,weight,agent_status,
+entropy,FRONTEND,OPEN,,,
+brokers,broker1,UP,75,L7OK,
+brokers,broker2,DRAIN (agent),100,L7OK,
+brokers,broker3,UP 1/2,1,L7OK,
+brokers,BACKEND,UP,176,,
+last_resort,broker1,UP,1,,
+"""
+
+
+def test_haproxy_is_asked_how_it_sees_the_brokers(run_module: RunModule, tmp_path: Path) -> None:
+    path = tmp_path / "haproxy"
+
+    def haproxy() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.recv(100) == b"show stat\n"
+            connection.sendall(SHOW_STAT.encode())
+
+    def asked() -> object:
+        socket_path = str(tmp_path / "sock")
+        arguments = {"control_socket": socket_path, "haproxy_socket": str(path)}
+        return run_module(entropy_broker_info, **arguments)["balancer"]
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        thread = threading.Thread(target=haproxy)
+        thread.start()
+        found = asked()
+        thread.join()
+    assert found == {
+        "broker1": {"state": "UP", "weight": 75},
+        "broker2": {"state": "DRAIN", "weight": 100},
+        "broker3": {"state": "UP", "weight": 1},
+    }
+    assert asked() is None  # nobody listens there any more

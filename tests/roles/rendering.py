@@ -79,10 +79,10 @@ def _yaml(path: str) -> Any:
 
 def _given(role: str) -> dict[str, Any]:
     """The variables that the role's playbook hands to it."""
-    play = _yaml(f"playbooks/{PLAYBOOKS[role]}.yml")[0]
+    plays = _yaml(f"playbooks/{PLAYBOOKS[role]}.yml")
     # What several playbooks hand to a role alike stands in a file of its own.
     found: dict[str, Any] = dict(_yaml(f"playbooks/vars/{PLAYBOOKS[role]}.yml"))
-    for task in play["tasks"]:
+    for task in (task for play in plays for task in play["tasks"]):
         for verb in ("ansible.builtin.import_role", "ansible.builtin.include_role"):
             if task.get(verb, {}).get("name") == role:
                 found |= task.get("vars", {})

@@ -25,12 +25,18 @@ def status(name: str, feeder: str, *clients: str) -> dict[str, Any]:
             {"id": "rng1", "connected": feeder == "rng1"},
             {"id": "rng2", "connected": feeder == "rng2"},
         ],
-        "peers": [{"id": "other", "state": "idle", "last_error": None}],
+        "peers": [{"id": "other", "state": "idle", "imported_bits": 1792, "last_error": None}],
+        "draining": False,
+        "clone": {"sign": "vmclock"},
         "clients": [
             {"id": name, "last_draw_unix": NOW - 70, "last_credit_bits": 256, "last_kind": "topup"}
             for name in clients
         ],
     }
+
+
+def balancer() -> dict[str, Any]:
+    return {"broker1": {"state": "UP", "weight": 10}, "broker2": {"state": "UP", "weight": 9}}
 
 
 def sound() -> dict[str, Any]:
@@ -43,19 +49,22 @@ def sound() -> dict[str, Any]:
             {
                 "item": {"name": "broker1"},
                 "problem": "",
-                "holds_vip": True,
+                "held_vips": ["10.0.0.10"],
+                "balancer": balancer(),
                 "status": status("broker1", "rng1", "broker1.client", "vm1"),
             },
             {
                 "item": {"name": "broker2"},
                 "problem": "",
-                "holds_vip": False,
+                "held_vips": [],
+                "balancer": balancer(),
                 "status": status("broker2", "rng2", "broker2.client", "vm2"),
             },
         ],
         "fleet": {
             "site_id": "test",
-            "vip": "10.0.0.10",
+            "vips": ["10.0.0.10"],
+            "haproxy": True,
             "keepalived": True,
             "topup_interval_seconds": 600,
             "feeders": [{"name": name, "id": name, "sources": of} for name, of in sources.items()],
@@ -123,10 +132,19 @@ WRONG: dict[str, tuple[Change, list[str]]] = {
     ),
     "old list": (of_broker2(acl_generation=6), ["different lists of credentials (broker1 7, b"]),
     "no VIP": (
-        lambda case: case["looks"][0].update(holds_vip=False),
+        lambda case: case["looks"][0].update(held_vips=[]),
         ["No broker holds 10.0.0.10"],
     ),
-    "two VIPs": (look2(holds_vip=True), ["broker1 and broker2 all hold 10.0.0.10"]),
+    "two VIPs": (look2(held_vips=["10.0.0.10"]), ["broker1 and broker2 all hold 10.0.0.10"]),
+    "drained": (
+        of_broker2(draining=True, ready=False),
+        ["broker2 is drained: it serves nobody. If that is over, run there: entropy drain --off"],
+    ),
+    "no haproxy": (look2(balancer=None), ["broker2: haproxy does not answer"]),
+    "no way to a broker": (
+        look2(balancer=balancer() | {"broker1": {"state": "DOWN", "weight": 1}}),
+        ["broker2: haproxy sends nobody to broker1 (DOWN), which is ready. Ports 25227 and 25228"],
+    ),
     "feeder gone": (
         not_fed,
         ["rng2 feeds no broker. See there: systemctl status entropy-"],
@@ -170,16 +188,19 @@ def test_a_client_may_draw_anywhere_and_the_latest_counts() -> None:
 def test_the_table_names_holder_fill_sources_and_clients() -> None:
     lines = shown(sound()).splitlines()
     assert "Virtual address 10.0.0.10: held by broker1" in lines
-    assert "broker1  1638/16384 blocks 9 %  yes    7     rng1 hwrng:/dev/hwrng, jitter:" in lines
+    head = ["BROKER", "FILL", "READY", "WEIGHT", "IMPORTED", "LIST", "CLONES", "FED", "BY"]
+    assert lines[4].split() == head
+    first = "broker1 1638/16384 blocks 9 % yes 10 % 1792 bits 7 vmclock rng1 hwrng:/dev/hwrng,"
+    assert lines[5].split() == [*first.split(), "jitter:"]
     assert "vm1             70 s ago  256   broker1" in lines
     assert "broker2.client  70 s ago  256   broker2" in lines
 
 
 def test_a_fleet_without_a_virtual_address_is_not_asked_for_one() -> None:
     case = sound()
-    case["fleet"] |= {"vip": "", "keepalived": False}
+    case["fleet"] |= {"vips": [], "haproxy": False, "keepalived": False}
     for look in case["looks"]:
-        look["holds_vip"] = None
+        look |= {"held_vips": [], "balancer": None}
     assert said(case) == []
     assert "irtual" not in shown(case)
 
@@ -195,7 +216,13 @@ def test_a_stand_in_is_called_one() -> None:
 def test_the_table_shows_a_fleet_where_nothing_runs() -> None:
     case = sound()
     for name, look in zip(("broker1", "broker2"), copy.copy(case["looks"]), strict=True):
-        look |= {"item": {"name": name}, "status": {}, "holds_vip": None, "problem": "none"}
+        look |= {
+            "item": {"name": name},
+            "status": {},
+            "held_vips": None,
+            "balancer": None,
+            "problem": "none",
+        }
     assert "broker1  not running" in shown(case)
     assert "held by no broker" in shown(case)
 
@@ -210,3 +237,29 @@ def test_a_large_fleet_shows_those_that_need_a_look() -> None:
     assert "19999 of 20000 clients are fed; the others are:" in text
     assert text.count("\nvm") == 1
     assert "has never drawn" in text
+
+
+def test_a_drained_broker_is_shown_as_one() -> None:
+    case = sound()
+    of_broker2(draining=True, ready=False)(case)
+    case["looks"][0]["balancer"]["broker2"] = {"state": "DRAIN", "weight": 9}
+    row = next(line for line in shown(case).splitlines() if line.startswith("broker2"))
+    assert row.split()[5:7] == ["drained", "drain"]
+
+
+@pytest.mark.parametrize("sign", ["none", "vmgenid"])
+def test_a_platform_that_tells_nothing_of_clones_is_named(sign: str) -> None:
+    case = sound()
+    assert "snapshot" not in shown(case)
+    of_broker2(clone={"sign": sign})(case)
+    assert "broker2: nothing on this platform tells a broker that its machine was" in shown(case)
+    assert said(case) == []
+
+
+def test_a_broker_of_an_earlier_release_is_shown_too() -> None:
+    case = sound()
+    for look in case["looks"]:
+        del look["status"]["clone"], look["status"]["draining"]
+        del look["status"]["peers"][0]["imported_bits"]
+    assert said(case) == []
+    assert "0 bits" in shown(case)
