@@ -13,7 +13,7 @@ from entropy.broker.server import Broker
 from entropy.gateways.config import CloneConfig, EgdConfig, GatewayConfig
 from entropy.gateways.egd import EgdGateway
 from entropy.wire.codes import Role
-from entropy.wire.frames import Accepted
+from entropy.wire.frames import FEED_LIMIT_BLOCKS, Accepted
 from tests.broker.fleet import PATIENCE_SECONDS, Fleet, feed, until
 
 __all__ = ["PATIENCE_SECONDS", "Site", "asked", "reading", "until"]
@@ -73,10 +73,13 @@ class Site:
             credential = self.fleet.credentials["rng1"]
             connection = await self.fleet.connect(broker, credential, Role.FEEDER)
             self._feeders[broker.addresses[0]] = connection
-        reply = await connection.request(feed(n_blocks, sequence=self._sequence))
-        assert isinstance(reply, Accepted)
-        assert reply.credited_bits == 512 * n_blocks
-        self._sequence += n_blocks
+        while n_blocks:
+            n = min(n_blocks, FEED_LIMIT_BLOCKS)
+            reply = await connection.request(feed(n, sequence=self._sequence))
+            assert isinstance(reply, Accepted)
+            assert reply.credited_bits == 512 * n
+            self._sequence += n
+            n_blocks -= n
 
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
