@@ -52,7 +52,7 @@ def issue(options: argparse.Namespace, password_file: Callable[[], str]) -> int:
 def _uuid(text: str) -> bytes:
     import uuid
 
-    from entropy.injected_seed import is_an_identity
+    from entropy.seed_places import is_an_identity
 
     try:
         value = uuid.UUID(text).bytes

@@ -15,15 +15,16 @@ import os
 import stat
 import time
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from entropy import kernel, seed_places
-from entropy.config import load_client
-from entropy.credentials import load_credential
 from entropy.errors import EntropyError
-from entropy.injected_seed import InjectedSeed, is_an_identity, unseal
 from entropy.into_kernel import into_kernel
 from entropy.notify import NOTICE, WARNING, log
-from entropy.seed_places import Found
+from entropy.seed_places import Found, is_an_identity
+
+if TYPE_CHECKING:  # the rest is imported where a seed was found: at most boots there is none
+    from entropy.injected_seed import InjectedSeed
 
 STATE_DIR = "/var/lib/entropy-early"
 CREDENTIAL = "/etc/entropy/credential.json"
@@ -48,18 +49,21 @@ def run(
 
     config_path: client.toml, which need not be there yet. Raises KernelError.
     """
-    if not _wanted(config_path):
-        log("the configuration says early_seed = false: nothing to do")
-        return 0
     found = seed_places.find(root, more_files)
     if not found:
         log("no injected seed: nothing to do")
+    elif not _wanted(config_path):
+        log("an injected seed is left alone: the configuration says early_seed = false")
+        found = []
     for place in found:
         _take(place, config_path, state_dir, root)
     return 0
 
 
 def _take(place: Found, config_path: str, state_dir: str, root: str) -> None:
+    from entropy.credentials import load_credential
+    from entropy.injected_seed import unseal
+
     was_ready = bool(kernel.random_bytes(1))
     try:
         credential_path, credit, allow_shared_kernel = _settings(config_path)
@@ -94,6 +98,8 @@ def _said(was_ready: bool) -> str:
 
 
 def _wanted(config_path: str) -> bool:
+    from entropy.config import load_client
+
     try:
         return not os.path.exists(config_path) or load_client(config_path).early_seed
     except EntropyError:
@@ -102,6 +108,8 @@ def _wanted(config_path: str) -> bool:
 
 def _settings(config_path: str) -> tuple[str, bool, bool]:
     """Of client.toml, or what holds without it: on a first boot it may not be there yet."""
+    from entropy.config import load_client
+
     if not os.path.exists(config_path):
         return CREDENTIAL, True, False
     config = load_client(config_path)

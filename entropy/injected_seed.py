@@ -27,12 +27,10 @@ from typing import NamedTuple
 
 from entropy.credentials import Credential
 from entropy.errors import CredentialError
+from entropy.seed_places import LONGEST_TEXT, PREFIX, UUID_BYTES
 
-PREFIX = "entropy-seed-1:"
-LONGEST_TEXT = 512  # characters; ours have 243
 MOST_SEED_BYTES = 64
 NONCE_BYTES = 32
-UUID_BYTES = 16
 _VERSION = 1
 _HEADER = struct.Struct(f"!B8s{UUID_BYTES}sQQH{NONCE_BYTES}s")
 _TAG_BYTES = 32
@@ -93,11 +91,6 @@ def unseal(text: str, credential: Credential) -> InjectedSeed:
         raise CredentialError("it claims more bits than it has")
     data = _xor(sealed, _stream(credential.secret, header))
     return InjectedSeed(uuid, issued_unix, expires_unix, credit_bits, nonce, data)
-
-
-def is_an_identity(uuid: bytes) -> bool:
-    """Whether it is a UUID that tells machines apart; firmware that has none gives all 0 or 1."""
-    return len(uuid) == UUID_BYTES and uuid not in (bytes(UUID_BYTES), b"\xff" * UUID_BYTES)
 
 
 def _body(text: str) -> bytes:

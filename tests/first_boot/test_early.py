@@ -264,10 +264,16 @@ def test_which_file_system(tmp_path: Path, path: str, kind: str) -> None:
     assert early._file_system(path, str(tmp_path / "mounts")) == kind
 
 
-def test_nothing_that_wakes_the_kernel_is_loaded() -> None:
+def test_nothing_that_wakes_the_kernel_is_loaded(vm: Vm) -> None:
     """As the unit runs it. What asks for randomness was found by strace; see docs/first-boot.md."""
+    vm.inject(vm.seed())
     program = (
-        "import sys; from entropy.cli import main; main(['early-seed', '--config', '/nowhere']);"
+        "import sys; from entropy import early, kernel;"
+        "kernel.shares_kernel = lambda: False;"
+        "kernel.add_entropy = lambda *_: True;"
+        "kernel.reseed = lambda: True;"
+        "early._file_system = lambda _: 'ext4';"
+        f"early.run({vm.config_path!r}, state_dir={str(vm.state_dir)!r}, root={str(vm.root)!r});"
         "print(*sorted({'ssl', '_ssl', 'random', 'secrets', 'tempfile', 'uuid', 'cryptography'}"
         " & sys.modules.keys()))"
     )
@@ -278,5 +284,21 @@ def test_nothing_that_wakes_the_kernel_is_loaded() -> None:
         text=True,
         check=True,
     )
+    assert "448 bits credited" in done.stderr
     assert done.stdout.split() == []
+
+
+def test_a_boot_without_a_seed_is_cheap(tmp_path: Path) -> None:
+    program = (
+        "import sys; from entropy.cli import main; main(['early-seed', '--config', '/nowhere']);"
+        "print(*sorted({'json', 'hashlib', 'dataclasses', 'socket'} & sys.modules.keys()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", program],
+        env={"PYTHONHASHSEED": "0", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert "no injected seed" in done.stderr
+    assert done.stdout.split() == []

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from entropy.credentials import Credential
 from entropy.errors import CredentialError
-from entropy.injected_seed import LONGEST_TEXT, PREFIX, InjectedSeed, is_an_identity, seal, unseal
+from entropy.injected_seed import InjectedSeed, seal, unseal
+from entropy.seed_places import LONGEST_TEXT, PREFIX, is_an_identity
 
 CREDENTIAL = Credential("lab", "vm1", bytes(range(8)), bytes(range(32)), frozenset({"draw"}))
 SEED = InjectedSeed(b"U" * 16, 1_700_000_000, 1_700_003_600, 448, b"N" * 32, bytes(range(64)))

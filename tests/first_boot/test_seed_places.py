@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entropy import seed_places
-from entropy.injected_seed import PREFIX
+from entropy.seed_places import PREFIX
 
 
 def structure(kind: int, formatted: bytes, *strings: bytes) -> bytes:
