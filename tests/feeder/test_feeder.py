@@ -84,6 +84,25 @@ def test_tested_samples_become_credited_blocks(site: Site, said: list[str]) -> N
     assert said[0] == "strings: 4 bits credited for each byte, tested for 7: for this test"
 
 
+def test_only_blocks_that_may_be_recalled_are_remembered(site: Site, said: list[str]) -> None:
+    """Or a feeder would grow for as long as it runs."""
+
+    async def scenario() -> None:
+        async with site.broker() as broker:
+            source = Strings()
+            good = noise(12 * WINDOW)
+            source.give(START, good[: 10 * WINDOW])
+            async with running(site.config(broker), source) as feeder:
+                n_blocks = len(blocks_of(good[: 10 * WINDOW]))
+                await until(lambda: account(feeder)["accepted_bits"] == 512 * n_blocks)
+                source.give(good[10 * WINDOW :])
+                await until(lambda: account(feeder)["born_bits"] > 512 * n_blocks)
+                remembered = [sent.end_position for sent in feeder.outbox._sent]
+                assert min(remembered) > len(START) + N_RAW * n_blocks
+
+    asyncio.run(scenario())
+
+
 def test_a_source_that_stutters(site: Site, said: list[str]) -> None:
     """Nothing of the bad window is pushed, what touches the window before it is recalled, and
     good noise opens the feeder again after a start-up test."""
@@ -137,6 +156,18 @@ def test_blocks_that_wait_for_a_broker_die_with_their_source(site: Site, said: l
 
     asyncio.run(scenario())
     assert any("28 blocks destroyed" in line for line in said)
+
+
+def test_blocks_that_wait_die_with_the_feeder(site: Site, said: list[str]) -> None:
+    async def scenario() -> None:
+        source = Strings()
+        source.give(START, noise(8 * WINDOW))
+        async with running(site.config("127.0.0.1:1"), source) as feeder:
+            await until(lambda: account(feeder)["held_bits"] == 512 * (8 * WINDOW // N_RAW))
+        assert account(feeder)["held_bits"] == 0
+        assert account(feeder)["destroyed_bits"] == account(feeder)["born_bits"] > 0
+
+    asyncio.run(scenario())
 
 
 def test_a_source_that_stays_bad_is_an_alarm_once(site: Site, said: list[str]) -> None:
@@ -393,6 +424,37 @@ def test_a_source_that_goes_and_comes_back(site: Site, said: list[str]) -> None:
     assert len([line for line in said if "unplugged" in line]) == 1
     assert len([line for line in said if "the device is not there" in line]) == 1
     assert said.count("strings delivers again") == 2
+
+
+def test_a_source_that_comes_back_broken(site: Site, said: list[str]) -> None:
+    """What was sent last from before is too near for comfort, and recalled; nothing flowed, so
+    it counts as no failure of a source that delivers."""
+
+    async def scenario() -> None:
+        async with site.broker() as broker:
+            received = Received(broker)
+            source = Strings()
+            good = noise(4 * WINDOW)
+            source.give(START, good)
+            async with running(site.config(broker), source) as feeder:
+                await until(lambda: account(feeder)["accepted_bits"] == 512 * len(blocks_of(good)))
+                source.give(SourceGone("strings: unplugged"))
+                await until(lambda: feeder.state == "strings: unplugged")
+                source.give(bytes(WINDOW))
+                await until(lambda: account(feeder)["recalled_bits"])
+                await until(lambda: feeder.state == "the start-up test fails")
+                assert account(feeder)["recalled_bits"] == 512 * 4
+                assert (feeder.n_failures, feeder.retired, len(feeder.alarms)) == (0, False, 1)
+                # It may still be read, on its way to be closed: what comes now would be lost.
+                source.give(SourceGone("strings: unplugged again"))
+                after = noise(2 * WINDOW, "after")
+                source.give(noise(len(START), "again"), after)
+                await until(lambda: received.blocks == blocks_of(good) + blocks_of(after))
+
+    asyncio.run(scenario())
+    (alarm,) = [line for line in said if line.startswith("ALARM")]
+    assert "start-up test failed" in alarm
+    assert "4 to be recalled from broker1" in alarm
 
 
 def test_another_device_brings_its_own_figures(site: Site, said: list[str]) -> None:

@@ -91,8 +91,10 @@ def test_small_reads_come_together() -> None:
 def test_it_reads_no_further_ahead_than_told() -> None:
     class Fast(Scripted):
         n_given = 0
+        n_read_closed = 0
 
         def read(self, n_bytes: int) -> bytes:
+            self.n_read_closed += self.closed.is_set()
             self.n_given += n_bytes
             return bytes(n_bytes)
 
@@ -108,6 +110,7 @@ def test_it_reads_no_further_ahead_than_told() -> None:
         given = source.n_given
         await reader.open()
         assert source.n_given == given  # nothing before it is wanted
+        assert source.n_read_closed == 0
         reader.stop()
 
     asyncio.run(scenario())
