@@ -164,7 +164,7 @@ class Claimed:
         which = "endpoint" if address is None else f"endpoint {address:#x}"
         return SourceError(
             f"{self._name}: {self._where}, has no bulk IN {which} in interface 0: it is not a"
-            " device as we know it"
+            " device as we know it, and exec: with a program that does may read it"
         )
 
     def transfer(self) -> bytes:

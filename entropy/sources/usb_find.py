@@ -156,7 +156,10 @@ def _refusal(name: str, found: Found, error: Any) -> SourceError:
     if error.errno == errno.EBUSY:
         driver = usb_driver(usb_name(device.bus, device.port_numbers or ()), _ROOT)
         if driver and driver != "usbfs":
-            return SourceError(f"{where}: the kernel driver {driver} does not let go of it")
+            return SourceError(
+                f"{where}: the kernel driver {driver} does not let go of it: unload it"
+                f" (as root, `modprobe -r {driver}`)"
+            )
         by = process_with(node, _ROOT, but=os.getpid())
         if by:
             return SourceError(f"{where}, is claimed by {by}: end that, or name another device")
@@ -164,7 +167,9 @@ def _refusal(name: str, found: Found, error: Any) -> SourceError:
             f"{where}, is claimed by another process: end that, or name another device"
             " (as root, `entropy sources` says which process it is)"
         )
-    return SourceError(f"{where}, cannot be claimed: {error.strerror}")
+    return SourceError(
+        f"{where}, cannot be claimed: {error.strerror}; unplug it and plug it in again"
+    )
 
 
 def _port(device: Any) -> str:

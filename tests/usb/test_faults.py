@@ -247,6 +247,15 @@ def test_a_kernel_driver_that_lets_go_by_itself(
     assert device.calls[0] == "claim"
 
 
+def test_what_else_may_be_in_the_way(memory: MemoryWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = memory.devices[memory.plug()]
+    monkeypatch.setattr(device, "claim", lambda: "io")
+    message = "^alea: the Araneus Alea .* cannot be claimed: Input/Output Error; unplug it and"
+    with pytest.raises(SourceError, match=message) as caught:
+        opened()
+    assert not isinstance(caught.value, SourceGone)
+
+
 def test_unplugged_as_it_is_claimed(memory: MemoryWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     device = memory.devices[memory.plug()]
     monkeypatch.setattr(device, "claim", lambda: "gone")
@@ -292,7 +301,10 @@ def test_a_kernel_driver_that_does_not_let_go(
     interface.mkdir(parents=True)
     (interface / "driver").symlink_to("../../../../bus/usb/drivers/chaoskey")
     memory.plug(kernel_driver="chaoskey", n_rebinds=100)
-    message = r"^alea: the Araneus Alea at bus 1, port 2.*: the kernel driver chaoskey does not let"
+    message = (
+        r"^alea: the Araneus Alea at bus 1, port 2.*: the kernel driver chaoskey does not let .*"
+    )
+    message += "`modprobe -r chaoskey`"
     with pytest.raises(SourceError, match=message):
         opened()
 
