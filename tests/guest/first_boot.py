@@ -154,12 +154,20 @@ class Vm:
 
     @contextmanager
     def boot(
-        self, name: str, overlay: Overlay, *, seed: str = "", network: bool = False
+        self,
+        name: str,
+        overlay: Overlay,
+        *,
+        oem_seed: str = "",
+        fw_cfg_seed: str = "",
+        network: bool = False,
     ) -> Iterator[Boot]:
-        """Start it. seed: injected as an OEM string of its firmware."""
+        """Start it. oem_seed, fw_cfg_seed: injected as a string of its firmware, and by QEMU."""
         arguments = ["-uuid", str(self.instance)]
-        if seed:
-            arguments += ["-smbios", f"type=11,value={seed}"]
+        if oem_seed:
+            arguments += ["-smbios", f"type=11,value={oem_seed}"]
+        if fw_cfg_seed:
+            arguments += ["-fw_cfg", f"name=opt/internal.entropy/seed,string={fw_cfg_seed}"]
         arguments += ["-drive", f"if=none,id=disk,file={self._disk},format=raw"]
         arguments += ["-device", "virtio-blk-pci,drive=disk"]
         if network:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from entropy.seed_places import SEED_FILE
 from lab.guest import pieces
 from tests.guest.first_boot import EARLY, FIRST, HOST, KEYS, RANDOM_SEED, Outside, Vm
 
@@ -48,8 +49,7 @@ def seed(outside: Outside, vm: Vm) -> str:
 
 def test_an_injected_seed_makes_it_ready_and_nothing_before(vm: Vm, seed: str) -> None:
     overlay = vm.overlay()
-    overlay.enable(EARLY, "sysinit.target")
-    with vm.boot("boot-injected", overlay, seed=seed) as boot:
+    with vm.boot("boot-injected", overlay, oem_seed=seed) as boot:
         boot.await_end_of_boot()
         said = boot.said(EARLY)
         assert "injected seed (SMBIOS): 448 bits credited to the kernel" in said
@@ -71,9 +71,9 @@ def test_an_injected_seed_makes_it_ready_and_nothing_before(vm: Vm, seed: str) -
 def test_without_us_it_idles_and_is_not_ready(vm: Vm, seed: str) -> None:
     """The same machine, the unit off, and off also what would make the kernel wait for itself."""
     overlay = vm.overlay()
-    for unit in (RANDOM_SEED, KEYS, "ssh.service"):
+    for unit in (EARLY, RANDOM_SEED, KEYS, "ssh.service"):
         overlay.mask(unit)
-    with vm.boot("boot-idle", overlay, seed=seed) as boot:
+    with vm.boot("boot-idle", overlay, oem_seed=seed) as boot:
         began = boot.noted()[-1][0]
 
         def idled() -> bool:
@@ -85,6 +85,7 @@ def test_without_us_it_idles_and_is_not_ready(vm: Vm, seed: str) -> None:
         print(f"\nidle: not ready after {boot.noted()[-1][0]:.0f} s, {IDLE_SECONDS} s of them idle")
 
         # The seed was used in the boot before: what firmware gives again is worth nothing.
+        boot.machine.run(["systemctl", "unmask", EARLY])
         boot.machine.run(["systemctl", "start", EARLY])
         assert "mixed in without credit: it was used before" in boot.said(EARLY)
         assert boot.ready_seconds() is None
@@ -125,12 +126,14 @@ def test_a_seed_from_the_network_comes_before_host_keys(vm: Vm, outside: Outside
         )
 
 
-def test_with_every_broker_down_the_boot_completes(vm: Vm) -> None:
+def test_with_every_broker_down_the_boot_completes(vm: Vm, outside: Outside) -> None:
     overlay = vm.overlay()
     closed, silent = f"{HOST}:1", "10.0.2.99:25226"  # one refuses, one does not answer
     vm.configure(overlay, brokers=[closed, silent], seeds=[closed, silent])
-    with vm.boot("boot-down", overlay, network=True) as boot:
+    seed = outside.issue(vm.instance)
+    with vm.boot("boot-down", overlay, fw_cfg_seed=seed, network=True) as boot:
         boot.await_end_of_boot()
+        assert "injected seed (fw_cfg): 448 bits credited" in boot.said(EARLY)
         assert f"no seed within {LIMIT_SECONDS} s: going on without one" in boot.said(FIRST)
         started, ended = boot.ran(FIRST)
         assert ended - started <= LIMIT_SECONDS + END_SECONDS
@@ -138,3 +141,9 @@ def test_with_every_broker_down_the_boot_completes(vm: Vm) -> None:
         assert boot.show("ssh.service", "ActiveState") == "active"
         boot.machine.read("/etc/ssh/ssh_host_ed25519_key.pub")
         print(f"\ndown: the boot waited {ended - started:.2f} s, with a limit of {LIMIT_SECONDS} s")
+
+        # The third way in, while a machine is there.
+        boot.machine.write(SEED_FILE, outside.issue(vm.instance), mode=0o600)
+        boot.machine.run(["systemctl", "restart", EARLY])
+        assert f"injected seed ({SEED_FILE}): 448 bits credited" in boot.said(EARLY)
+        assert boot.machine.run(["test", "-e", SEED_FILE], check=False).status == 1
