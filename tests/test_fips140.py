@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import random
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from entropy import fips140
 from entropy.config import load_feeder
 from entropy.errors import ConfigError, HealthFailure
 from entropy.fips140 import BLOCK_BYTES, RUNS, BlockTests, failure
@@ -82,6 +84,53 @@ def test_runs_of_any_length_anywhere(length: int, place: int, value: bool) -> No
     bits[place : place + length] = str(int(value)) * length
     block = int("".join(bits), 2).to_bytes(BLOCK_BYTES, "big")
     assert bool(failure(block)) == bool(by_the_book(block))
+
+
+# Each bound, from both sides
+
+
+@pytest.mark.parametrize(
+    ("n_ones", "fails"), [(9725, True), (9726, False), (10274, False), (10275, True)]
+)
+def test_the_bounds_of_monobit(n_ones: int, fails: bool) -> None:
+    bits = [int(bit) for bit in f"{int.from_bytes(noise(BLOCK_BYTES), 'big'):020000b}"]
+    wrong = sum(bits) - n_ones
+    of_those = [place for place, bit in enumerate(bits) if bit == (wrong > 0)]
+    for place in random.Random(1).sample(of_those, abs(wrong)):
+        bits[place] ^= 1
+    block = int("".join(map(str, bits)), 2).to_bytes(BLOCK_BYTES, "big")
+    assert (failure(block) == f"monobit: {n_ones} ones") is fails
+
+
+@pytest.mark.parametrize(
+    ("apart", "fails"),
+    # 16/5000 (8 x 312^2 + 8 x 313^2 + 2 d^2 + d or so) - 5000: 2.09, 2.32, 45.2 and 46.3
+    [(18, True), (19, False), (84, False), (85, True)],
+)
+def test_the_bounds_of_poker(apart: int, fails: bool) -> None:
+    """Nibbles as often as each other, but for two of as many ones, which are `apart` from that."""
+    counts = [312] * 8 + [313] * 8
+    counts[0x5] += apart
+    counts[0x3] -= apart
+    nibbles = [f"{nibble:x}" for nibble, count in enumerate(counts) for _ in range(count)]
+    random.Random(2).shuffle(nibbles)
+    assert failure(bytes.fromhex("".join(nibbles))).startswith("poker") is fails
+
+
+def test_the_bounds_of_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As FIPS 140-2 prints them, and all inside: checked by drawing them close around a block."""
+    assert RUNS == ((2315, 2685), (1114, 1386), (527, 723), (240, 384), (103, 209), (103, 209))
+    block = noise(BLOCK_BYTES)
+    bits = f"{int.from_bytes(block, 'big'):020000b}"
+    runs = Counter((value, min(len(list(run)), 6)) for value, run in itertools.groupby(bits))
+    close = [sorted((runs["0", length], runs["1", length])) for length in range(1, 7)]
+    monkeypatch.setattr(fips140, "RUNS", close)
+    assert failure(block) == ""
+    for bound in close:
+        for side, step in ((0, 1), (1, -1)):
+            bound[side] += step
+            assert failure(block).startswith("runs")
+            bound[side] -= step
 
 
 def test_a_word_is_compared_across_blocks() -> None:

@@ -207,6 +207,67 @@ def test_the_same_verdict_as_the_standard_step_by_step(
     assert failing_window(patched, test_bits) == book_failing_window(patched, test_bits)
 
 
+# --- at each cutoff, and one below it -----------------------------------------------------------
+
+
+def judged(window: bytes, test_bits: float) -> str:
+    """What is said of a window after a clean start; "" when nothing is."""
+    tests = HealthTests(test_bits)
+    tests.push(noise(STARTUP_BYTES, "start-up") + noise(WINDOW_BYTES, "before"))
+    try:
+        tests.push(window)
+    except HealthFailure as failure:
+        return str(failure).split(": ")[1]
+    return ""
+
+
+@pytest.mark.parametrize("test_bits", [4.0, 7.0, 8.0])
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_run_of_bits_at_the_cutoff(test_bits: float, value: int) -> None:
+    c = cutoffs(test_bits).bit_repetition
+    for n_equal, said in ((c - 1, ""), (c, "repetition count on bits")):
+        bits = bits_of(noise(WINDOW_BYTES))
+        bits[1003 : 1003 + n_equal + 2] = [1 - value, *[value] * n_equal, 1 - value]
+        window = int("".join(map(str, bits)), 2).to_bytes(WINDOW_BYTES, "big")
+        assert judged(window, test_bits) == said
+
+
+@pytest.mark.parametrize("test_bits", [4.0, 7.0, 8.0])
+def test_the_share_of_a_byte_at_the_cutoff(test_bits: float) -> None:
+    c = cutoffs(test_bits).byte_proportion
+    for count, said in ((c - 1, ""), (c, "adaptive proportion on bytes")):
+        window = bytearray(noise(WINDOW_BYTES).replace(b"\x6a", b"\x95"))
+        window[: 4 * count : 4] = b"\x6a" * count
+        assert judged(bytes(window), test_bits) == said
+
+
+@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("value", [0, 1])
+def test_the_share_of_a_bit_at_the_cutoff(part: int, value: int) -> None:
+    c = cutoffs(8.0).bit_proportion
+    for count, said in ((c - 1, ""), (c, "adaptive proportion on bits")):
+        bits = bits_of(noise(WINDOW_BYTES))
+        first = 1024 * part
+        bits[first] = value
+        places = [p for p in range(first, first + 1024) if bits[p] != value]
+        for place in places[:: max(1, len(places) // (count - 1024 + len(places)))]:
+            if bits[first : first + 1024].count(value) < count:
+                bits[place] = value
+        assert bits[first : first + 1024].count(value) == count
+        window = int("".join(map(str, bits)), 2).to_bytes(WINDOW_BYTES, "big")
+        assert judged(window, 8.0) == said
+
+
+def test_a_run_does_not_go_on_over_a_restart() -> None:
+    """The device was opened anew: what it said before has nothing to do with what it says now."""
+    c = cutoffs(7.0).byte_repetition
+    tests = HealthTests(7.0)
+    tests.push(noise(STARTUP_BYTES - c + 1) + b"\x55" * (c - 1))
+    tests.restart()
+    assert tests.push(b"\x55" + noise(WINDOW_BYTES)) == b""
+    assert tests.position == STARTUP_BYTES + WINDOW_BYTES
+
+
 # --- faults are caught in time -----------------------------------------------------------------
 
 
