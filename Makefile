@@ -32,9 +32,12 @@ LAB_STEPS = \
 	'traces 300 pytest --quiet -m lab tests/lab' \
 	'old-python 300 tests/py39/run' \
 	'configurations 300 pytest --quiet -m lab --ignore=tests/lab' \
-	'guest-usb 600 pytest --quiet -m guest -o faulthandler_timeout=500 tests/guest' \
+	'guest-usb 600 $(guest) tests/guest/test_usb.py' \
+	'guest-boot 900 $(guest) -s tests/guest/test_first_boot.py' \
 	'scenario-default 900 $(call molecule,default)' \
 	'scenario-lifecycle 900 $(call molecule,lifecycle)'
+
+guest = pytest --quiet -m guest -o faulthandler_timeout=500
 
 # Molecule's own files stay in the checkout; what a run that was cut short left is not believed.
 molecule = rm -rf .cache/molecule/$(1) && mkdir -p .cache/molecule && \
