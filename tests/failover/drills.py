@@ -117,8 +117,8 @@ def cut_link(scene: Scene) -> Drilled:
             # To a machine that is not there: packets are lost, and nobody says so.
             drill.do(lambda: _link(scene, "replace {} lladdr 02:00:00:00:00:01 nud permanent"))
         finally:
-            _link(scene, "del {}")
             healed = time.monotonic()
+            _link(scene, "del {}")
         drill.observe()
         scene.holder()
         last = last_moment_of_two([*scene.watch.stop().values()])
@@ -129,10 +129,13 @@ def cut_link(scene: Scene) -> Drilled:
 
 
 def _link(scene: Scene, change: str) -> None:
-    for broker in BROKERS:
+    def one(broker: str) -> None:
         address = scene.fleet.state["hosts"][other_than(broker)]["address"]
         device = f"dev $(ip -o route get {address} | sed 's/.* dev //; s/ .*//')"
         scene.fleet.ssh(broker, f"ip neigh {change.format(address)} {device}")
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(one, BROKERS))
 
 
 # Sources
@@ -158,7 +161,8 @@ def lose_feeders(scene: Scene) -> Drilled:
             scene.fleet.ssh(_feeder_of(left), f"systemctl stop {FEEDER_UNIT}")
             wait_until(lambda: _dry(scene), "both brokers are dry", 90)
             dry = time.monotonic()
-            time.sleep(2)
+            # A draw waits at the broker for five seconds before it is told to come again.
+            wait_until(lambda: time.monotonic() > dry + 6, "clients were told to wait")
             fed_again = time.monotonic()
         finally:
             everywhere(scene, tuple(FEEDERS), f"systemctl start {FEEDER_UNIT}")

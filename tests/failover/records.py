@@ -84,6 +84,17 @@ def longest_silence_seconds(records: Iterable[Record], begin: float, end: float)
     return max(around, default=0.0)
 
 
+def story(records: Iterable[Record], begin: float, end: float, n_draws: int = 3) -> list[str]:
+    """The draws that took longest, each with what it said and when; seconds after `begin`."""
+    during = [r for r in records if r.end >= begin and r.start <= end]
+    told = []
+    for record in sorted(during, key=lambda r: r.start - r.end)[:n_draws]:
+        lines = [line.split(" ", 1) for line in record.said]
+        said = "; ".join(f"{float(at) - begin:.2f} {text}" for at, text in lines)
+        told.append(f"{record.client} from {record.start - begin:.2f}: {said}")
+    return told
+
+
 def failures(records: Sequence[Record], n_bytes: int = 64) -> list[str]:
     """Draws that failed or came short."""
     found = [

@@ -20,7 +20,7 @@ from tests.fleet.conftest import BROKERS, Fleet, wait_until
 FEEDERS = {"rng1": "broker1", "rng2": "broker2"}
 FEEDER_UNIT = "entropy-feeder@drill"
 ENOUGH_BLOCKS = 128  # in each reservoir before a drill begins
-OBSERVED_SECONDS = 3.0  # a drill goes on at least so long after what it did
+OBSERVED_SECONDS = 2.0  # a drill goes on at least so long after what it did
 
 _FEEDER_STATUS = """
 import urllib.request
@@ -51,6 +51,7 @@ class Drilled(NamedTuple):
     silence_seconds: float  # in which no client at all was answered
     figures: dict[str, float]  # what else this drill measures
     problems: list[str]
+    story: list[str]  # how the longest draws went
 
 
 class Scene:
@@ -148,9 +149,9 @@ class Scene:
             lambda: self.load.all_answered_since(end), f"every client draws after: {name}", 60
         )
         self.load.rest()
+        every = [*self.load.records]
         after = self.snapshot()
         self.load.resume()
-        every = self.load.records
         during = [record for record in every if record.end >= rested_at]
         drill.result = Drilled(
             name,
@@ -167,6 +168,7 @@ class Scene:
                 *books.fleet_problems(before, after, during),
                 *drill.problems,
             ],
+            records.story(during, begin, end),
         )
 
 

@@ -21,5 +21,6 @@ def test_drill(scene: Scene, name: str) -> None:
         f"{drilled.name}: gap {drilled.gap.seconds:.2f} s (goal {goal_seconds or 'none'}),"
         f" nobody answered for {drilled.silence_seconds:.2f} s{figures}"
     )
+    print("\n".join(drilled.story))
     assert not drilled.problems, "\n".join(drilled.problems)
     assert drilled.gap.seconds < MOST_GAP_SECONDS

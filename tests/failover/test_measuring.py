@@ -131,7 +131,7 @@ def test_the_last_moment_of_a_split_brain() -> None:
 
 def test_a_row_of_the_table_replaces_that_drill_alone() -> None:
     def run(name: str, *gaps: float) -> str:
-        drilled = [Drilled(name, Gap(gap, "a", 0), gap / 2, {"two": gap}, []) for gap in gaps]
+        drilled = [Drilled(name, Gap(gap, "a", 0), gap / 2, {"two": gap}, [], []) for gap in gaps]
         return row(drilled, 1.0, "0.5 to 0.6")
 
     page = f"before\n{BEGIN}\n" + "\n".join([*HEAD, END]) + "\nafter\n"
