@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from entropy import __version__, cli_seed
+from entropy.cli_values import bits_per_byte, n_bytes, seconds
 from entropy.errors import EntropyError
 
 CONTROL_SOCKET = "/run/entropy-broker/control.sock"
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-_LARGEST_BYTES = 2**50
 _OUTPUT_FAILED = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 _ASSESS_SAMPLES = 1_000_000  # what SP 800-90B section 3.1.1 asks for
 _ASSESS_NEEDS = ("numpy", "matplotlib")
@@ -147,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     assess.add_argument("--source", required=True, metavar="URI", help="as for sample")
     assess.add_argument(
         "--bytes",
-        type=_n_bytes,
+        type=n_bytes,
         default=_ASSESS_SAMPLES,
         metavar="N",
         dest="n_bytes",
@@ -165,9 +165,14 @@ def _parser() -> argparse.ArgumentParser:
 
     status = command("status", "Ask the broker on this machine how it is.", _status)
     status.add_argument("--json", action="store_true", help="as JSON")
-    status.add_argument(
-        "--control", default=CONTROL_SOCKET, metavar="PATH", help=f"its socket ({CONTROL_SOCKET})"
+    _add_control(status)
+
+    drain = command("drain", "Take this machine's broker out of service, and back.", _drain)
+    drain.add_argument("--off", action="store_true", help="serve again")
+    drain.add_argument(
+        "--wait", type=seconds, default=30.0, metavar="SECONDS", help="for sessions to end (30)"
     )
+    _add_control(drain)
 
     credential = command("credential", "What the controller keeps of credentials.", None)
     actions = credential.add_subparsers(
@@ -207,35 +212,21 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", required=True, metavar="FILE", help="its TOML file")
 
 
+def _add_control(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--control", default=CONTROL_SOCKET, metavar="PATH", help=f"its socket ({CONTROL_SOCKET})"
+    )
+
+
 def _add_bytes(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--bytes", required=True, type=_n_bytes, metavar="N", dest="n_bytes")
+    parser.add_argument("--bytes", required=True, type=n_bytes, metavar="N", dest="n_bytes")
 
 
 def _add_figures(parser: argparse.ArgumentParser) -> None:
     for option, text in (("--credit", "what to count"), ("--test", "what the tests expect")):
         parser.add_argument(
-            option, type=_bits_per_byte, metavar="BITS", help=f"{text}, in bits for each byte"
+            option, type=bits_per_byte, metavar="BITS", help=f"{text}, in bits for each byte"
         )
-
-
-def _n_bytes(text: str) -> int:
-    try:
-        n_bytes = int(text)
-    except ValueError:
-        n_bytes = 0
-    if not 1 <= n_bytes <= _LARGEST_BYTES:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes, 1 or more")
-    return n_bytes
-
-
-def _bits_per_byte(text: str) -> float:
-    try:
-        bits = float(text)
-    except ValueError:
-        bits = -1.0
-    if not 0 <= bits <= 8:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bits from 0 to 8")
-    return bits
 
 
 def _broker(options: argparse.Namespace) -> int:
@@ -360,6 +351,12 @@ def _password_file(options: argparse.Namespace) -> str:
 
 def _issue(options: argparse.Namespace) -> int:
     return cli_seed.issue(options, lambda: _password_file(options))
+
+
+def _drain(options: argparse.Namespace) -> int:
+    from entropy import drain
+
+    return drain.run(options.control, off=options.off, wait_seconds=options.wait)
 
 
 def _export(options: argparse.Namespace) -> int:

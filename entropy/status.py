@@ -28,14 +28,14 @@ def run(control_path: str, *, as_json: bool) -> int:
     return 0
 
 
-def ask(control_path: str, command: str) -> dict[str, Any]:
+def ask(control_path: str, command: str, **arguments: Any) -> dict[str, Any]:
     """Send one command and return the answer. Raises ControlError."""
     reply = b""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
             channel.settimeout(TIMEOUT_SECONDS)
             channel.connect(control_path)
-            channel.sendall(json.dumps({"command": command}).encode() + b"\n")
+            channel.sendall(json.dumps({"command": command, **arguments}).encode() + b"\n")
             while not reply.endswith(b"\n") and len(reply) < _LONGEST_REPLY_BYTES:
                 part = channel.recv(65536)
                 if not part:
@@ -68,6 +68,8 @@ def as_text(status: dict[str, Any], *, now: float) -> list[str]:
     """The lines that a person reads."""
     held, books = status["reservoir"], status["accounting"]
     ready = "ready" if status["ready"] else "not ready"
+    if status.get("draining"):
+        ready = "draining"
     lines = [
         f"broker {status['broker_id']} of {status['site_id']}: {ready},"
         f" up {duration(status['uptime_seconds'])}, version {status['version']}",

@@ -5,6 +5,7 @@
     {"command": "keys"}       -> {"ok": true, "broker_id": "broker1", "site_id": "lab",
                                   "generation": 7, "keys": {"vm1": {"<key id>":
                                   {"first_use_unix": 1769853600, "sessions": 0}, ...}}}
+    {"command": "drain", "on": true}  -> {"ok": true, "draining": true, "sessions": 3}
     anything else             -> {"ok": false, "error": "..."}
 
 Who may connect is what the file's mode says: the service's user and group.
@@ -18,7 +19,7 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, Callable
 
 from entropy.errors import ConfigError, EntropyError
@@ -28,11 +29,12 @@ _LINE_LIMIT_BYTES = 65536
 _IDLE_SECONDS = 30
 _MAX_CONNECTIONS = 16
 
-Command = Callable[[], Mapping[str, Any]]
+Answer = Mapping[str, Any]
+Command = Callable[[Mapping[str, Any]], Answer | Awaitable[Answer]]
 
 
 class Control:
-    """The socket. Each command is called without arguments and says what goes beside "ok"."""
+    """The socket. Each command is called with the request and says what goes beside "ok"."""
 
     def __init__(self, path: str, commands: Mapping[str, Command]) -> None:
         self._path = path
@@ -103,14 +105,16 @@ class Control:
                     line = await reader.readline()
                     if not line.endswith(b"\n"):
                         return
-                    writer.write(json.dumps(self._answer(line)).encode() + b"\n")
+                answer = await self._answer(line)
+                async with asyncio.timeout(_IDLE_SECONDS):
+                    writer.write(json.dumps(answer).encode() + b"\n")
                     await writer.drain()
         except (OSError, ValueError, TimeoutError):
             pass  # it went away, was silent for long, or sent a line without end
         finally:
             writer.close()
 
-    def _answer(self, line: bytes) -> dict[str, Any]:
+    async def _answer(self, line: bytes) -> dict[str, Any]:
         try:
             request = json.loads(line)
             name = request["command"]
@@ -119,6 +123,7 @@ class Control:
             known = ", ".join(sorted(self._commands))
             return {"ok": False, "error": f"unknown command; known are: {known}"}
         try:
-            return {"ok": True, **command()}
+            answer = command(request)
+            return {"ok": True, **(answer if isinstance(answer, Mapping) else await answer)}
         except EntropyError as error:
             return {"ok": False, "error": str(error)}

@@ -138,6 +138,8 @@ class PeerLink:
         return self._service.reservoir.held_blocks
 
     def _missing_blocks(self) -> int:
+        if self._service.draining:
+            return 0
         return self._config.reservoir.high_mark_blocks - self._held_blocks()
 
 

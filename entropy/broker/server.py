@@ -14,6 +14,7 @@ from entropy.broker import status as report
 from entropy.broker.access import Access
 from entropy.broker.check import check
 from entropy.broker.control import Control
+from entropy.broker.draining import Draining
 from entropy.broker.peer import PeerLink
 from entropy.broker.ports import Ports
 from entropy.broker.service import Service
@@ -61,6 +62,7 @@ class Broker:
         self.access: Access
         self.service: Service
         self._ports = Ports(config, self._handle, self.agent_line)
+        self._draining: Draining
         self._control: Control | None = None
         self._admin: Admin | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -93,6 +95,7 @@ class Broker:
             log=self.log,
             uses=FirstUses(config.state_dir, self.log),
         )
+        self._draining = Draining(self.service, lambda: self.sessions, self.log)
         try:
             await self._ports.start()
             self.addresses = self._ports.addresses
@@ -100,9 +103,10 @@ class Broker:
             self._control = Control(
                 config.control_socket,
                 {
-                    "status": lambda: {"status": self.status()},
-                    "keys": lambda: report.keys(self),
-                    "apply-acl": self._apply_acl,
+                    "status": lambda _: {"status": self.status()},
+                    "keys": lambda _: report.keys(self),
+                    "apply-acl": lambda _: self._apply_acl(),
+                    "drain": self._draining.command,
                 },
             )
             await self._control.start()
@@ -129,6 +133,7 @@ class Broker:
     async def stop(self) -> None:
         """Tell every session that this broker shuts down, and leave nothing behind."""
         self._stopping = True
+        self._draining.stop()
         self._ports.close()  # cancels the sessions, and they say goodbye
         for task in self._tasks:
             task.cancel()
@@ -159,6 +164,8 @@ class Broker:
         """
         if self._stopping:
             return "shutting down"
+        if self.service.draining:
+            return "draining"
         if self.service.reservoir.held_blocks:
             return None
         recent_unix = time.time() - FEED_IS_RECENT_SECONDS

@@ -24,6 +24,7 @@ from entropy.wire.keys import Ephemeral
 REFUSAL_TICK_SECONDS = 0.25
 AUTH_SECONDS = 10.0
 IDLE_SECONDS = {Role.CLIENT: 60.0, Role.FEEDER: 600.0, Role.PEER: 600.0}
+DRAINING_SECONDS = 5.0  # the same, while the broker is drained
 MAX_SESSIONS_OF_ONE_ID = 16
 MAX_RETRIES_IN_A_ROW = 100  # who does not heed them is cut
 GOODBYE_SECONDS = 1.0
@@ -72,6 +73,11 @@ class Session:
     def key(self) -> Key | None:
         """Id and key id, once they are proved."""
         return None if self._facts is None else self._facts.key
+
+    @property
+    def role(self) -> Role | None:
+        """Once it is proved."""
+        return None if self._facts is None else self._facts.role
 
     def cut(self, code: RefusedCode) -> None:
         """End the session from outside, with this refusal."""
@@ -149,7 +155,10 @@ class Session:
         idle_seconds = IDLE_SECONDS[self._facts.role]
         n_messages = retries_in_a_row = 0
         while True:
-            async with asyncio.timeout(idle_seconds):
+            seconds = (
+                min(idle_seconds, DRAINING_SECONDS) if self._service.draining else idle_seconds
+            )
+            async with asyncio.timeout(seconds):
                 data = await self._stream.receive()
             if not data:
                 self._wire.receive_eof()

@@ -25,6 +25,7 @@ def status(broker: Broker) -> dict[str, Any]:
         "epoch": broker.epoch.hex(),
         "uptime_seconds": int(broker.uptime_seconds()),
         "ready": broker.not_ready() is None,
+        "draining": service.draining,
         "acl_generation": service.logins.access.acl.generation,
         # As openssl x509 -fingerprint shows it: which one is in use tells whether a restart is due.
         "certificate_fingerprint": broker.certificate_sha256.hex(":").upper(),
@@ -100,6 +101,7 @@ def metrics(broker: Broker) -> list[Metric]:
     figures = [
         _one("uptime_seconds", "gauge", "Since this run began.", broker.uptime_seconds()),
         _one("ready", "gauge", "1 if it can serve, else 0.", int(broker.not_ready() is None)),
+        _one("draining", "gauge", "1 while it is taken away, else 0.", int(service.draining)),
         _one("held_blocks", "gauge", "Blocks of 64 bytes in the reservoir.", reservoir.held_blocks),
         _one("imported_blocks", "gauge", "Those of a peer among them.", reservoir.imported_blocks),
         _one("capacity_blocks", "gauge", "The most that it holds.", reservoir.capacity_blocks),
@@ -135,7 +137,8 @@ def metrics(broker: Broker) -> list[Metric]:
             "entropy_broker_retries_total",
             "counter",
             "Draws answered by RETRY, by its reason.",
-            [({"why": why.name.lower()}, service.retries[why]) for why in RetryReason],
+            [({"why": why.name.lower()}, service.retries[why]) for why in RetryReason]
+            + [({"why": "draining"}, service.draining_retries)],
         ),
     ]
     feeders = [_feeder(broker, name) for name in _ids_with(broker, "feed")]

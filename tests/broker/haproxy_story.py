@@ -29,7 +29,8 @@ defaults
     timeout server 5s
 backend brokers
     default-server inter 100ms agent-inter 100ms
-    server one 127.0.0.1:{served} weight 100 check agent-check agent-addr 127.0.0.1 agent-port {agent}
+    default-server weight 100 check agent-check agent-addr 127.0.0.1 agent-port {agent}
+    server one 127.0.0.1:{served}
 """
 DRY = "the reservoir is empty, and no feeder or peer brings anything"
 # held blocks of 100, draining, problem; then what haproxy is to say: status and weight

@@ -58,6 +58,7 @@ def test_status(fleet: Fleet) -> None:
             "broker_id": "broker1",
             "site_id": "lab",
             "ready": True,
+            "draining": False,
             "acl_generation": 4,
             "certificate_fingerprint": certificate_fingerprint(
                 Path(broker.config.certificate).read_bytes()
@@ -183,13 +184,13 @@ def test_keys(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b'{"command": "drain"}', b"{}", b"[]", b"null", b"status", b"", b"\xff", b"[" * 9999]
+    "line", [b'{"command": "drained"}', b"{}", b"[]", b"null", b"status", b"", b"\xff", b"[" * 9999]
 )
 def test_unknown_commands(fleet: Fleet, line: bytes) -> None:
     async def story() -> None:
         async with fleet.broker() as broker:
             first, second = await ask(broker, line, b'{"command": "status"}')
-            known = "apply-acl, keys, status"
+            known = "apply-acl, drain, keys, status"
             assert first == {"ok": False, "error": f"unknown command; known are: {known}"}
             assert second["ok"] is True
 
