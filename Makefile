@@ -28,9 +28,10 @@ test: MUST := --must
 # The tests of what a lab leaves behind come first: they want a machine without one.
 LAB_STEPS = \
 	'packages 300 $(MAKE) --no-print-directory deb' \
-	'image 400 $(PY) -m lab image && $(PY) -m lab image bullseye && $(PY) -m lab down' \
+	'image 400 $(PY) -m lab image && $(PY) -m lab image bullseye && $(PY) -m lab image trixie && $(PY) -m lab down' \
 	'traces 300 pytest --quiet -m lab tests/lab' \
 	'old-python 300 tests/py39/run' \
+	'debian-13 300 tests/trixie/run' \
 	'configurations 300 pytest --quiet -m lab --ignore=tests/lab' \
 	'guest-usb 600 $(guest) tests/guest/test_usb.py' \
 	'guest-boot 900 $(guest) -s tests/guest/test_first_boot.py' \
@@ -52,7 +53,7 @@ lock: ## resolve the dependencies anew into requirements/dev.txt
 		-o requirements/dev.txt
 
 .PHONY: help lock venv deb lab lab-down lab-status lab-ssh demo check test golden \
-	bench-feeder health-table false-alarms clean
+	bench-feeder guest-figures health-table false-alarms clean
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
@@ -95,6 +96,9 @@ health-table: venv ## make the tables of docs/health-tests.md anew
 bench-feeder: venv ## how fast the USB driver reads, and what a whole feeder costs
 	@$(PY) -m lab install tests/usb/packages.txt
 	@umockdev-wrapper $(PY) -m tests.usb.bench
+
+guest-figures: venv ## what guests gain from us, the table of docs/platforms.md: minutes
+	@$(PY) -m tests.guest.figures
 
 false-alarms: venv ## count the health tests' false alarms over 10^8 and 10^9 good samples
 	@$(PY) -m tests.health.false_alarms 100000000

@@ -53,7 +53,24 @@ BULLSEYE = Recipe(
     ("python3", "python3-cryptography", "python3-hypothesis", "python3-pytest"),
 )
 
-RECIPES = {recipe.name: recipe for recipe in (FLEET, BULLSEYE)}
+# The youngest Debian: Python 3.13, and the packages as its own systemd runs them.
+TRIXIE = Recipe(
+    "trixie",
+    "trixie",
+    (
+        "systemd",
+        "systemd-sysv",
+        "python3",
+        "python3-cryptography",
+        "python3-hypothesis",
+        "python3-pytest",
+        "python3-serial",
+        "python3-usb",
+        "procps",
+    ),
+)
+
+RECIPES = {recipe.name: recipe for recipe in (FLEET, BULLSEYE, TRIXIE)}
 
 
 def reference(recipe: Recipe) -> str:
