@@ -18,7 +18,14 @@ MOST_LINES = 400
 PURE = ("entropy.wire", "entropy.health", "entropy.conditioner", "entropy.reservoir")
 IMPURE = {"socket", "ssl", "asyncio", "time", "os", "logging", "select", "selectors", "random"}
 # What runs on every VM.
-CLIENT = ("entropy.client", "entropy.draw", "entropy.config", "entropy.__main__")
+CLIENT = (
+    "entropy.client",
+    "entropy.draw",
+    "entropy.config",
+    "entropy.__main__",
+    "entropy.early",
+    "entropy.first_seed",
+)
 NOT_ON_A_CLIENT = {"asyncio", "logging", "random", "http", "urllib", "cryptography.x509"}
 
 
