@@ -146,6 +146,17 @@ def test_the_proxy_port_is_for_the_balancers_alone(tmp_path: Path) -> None:
     assert broker("three").agent == config.AgentConfig(("10.0.0.11:25228",), balancers)
 
 
+def test_what_is_off_by_default_can_be_turned_on(tmp_path: Path) -> None:
+    more = {
+        "entropy_broker_seeds_port": 25225,
+        "entropy_broker_clone_generation_file": "/run/generation",
+    }
+    text = Inventory("dual").render("entropy_broker", "broker.toml.j2", "broker1", **more)
+    read = config.load_broker(written(tmp_path, text))
+    assert read.seeds.listen == ("10.0.0.11:25225", "[fd00::11]:25225")
+    assert read.clone.generation_file == "/run/generation"
+
+
 def test_the_classic_way_is_one_setting(tmp_path: Path) -> None:
     for name, stir_seconds in (("three", 30), ("dual", 0)):
         text = Inventory(name).render("entropy_broker", "broker.toml.j2", "broker1")

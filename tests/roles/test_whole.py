@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from plugins.filter.entropy_whole import table, troubles
+from plugins.filter.entropy_whole import drill_report, table, troubles
 
 NOW = 1_800_000_000.0
 Change = Callable[[dict[str, Any]], None]
@@ -263,3 +263,21 @@ def test_a_broker_of_an_earlier_release_is_shown_too() -> None:
         del look["status"]["peers"][0]["imported_bits"]
     assert said(case) == []
     assert "0 bits" in shown(case)
+
+
+def test_what_a_drill_showed() -> None:
+    measured = {
+        "draws": 88,
+        "by_broker": {"broker2": 66, "broker1": 22},
+        "slowest_seconds": 0.3,
+        "slowest_at_seconds": 6.2,
+        "errors": {"hung up": 1, "told to come later": 3},
+    }
+    words = {"what": "haproxy.service on broker1 stopped for 6 s", "client": "vm2"}
+    assert drill_report(measured, {**words, "endpoints": ["10.0.0.10:25226"]}) == [
+        "Drill: haproxy.service on broker1 stopped for 6 s.",
+        "vm2 drew through 10.0.0.10:25226: 88 draws were answered (22 by broker1, 66 by broker2).",
+        "Longest gap in service: 0.30 s, 6 s after it began to draw.",
+        "Tries that failed and were made again: 3 x told to come later",
+        "Tries that failed and were made again: 1 x hung up",
+    ]

@@ -1,0 +1,56 @@
+"""Work on brokers that serve: one at a time, and never the last."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fleet.conftest import Fleet, wait_until
+
+pytestmark = pytest.mark.fleet
+
+BROKERS = "playbooks/brokers.yml"
+LIMITS = '{"entropy_broker_limits": {"burst_bytes": 4097}}'
+
+
+def pid(fleet: Fleet, broker: str) -> str:
+    return fleet.ssh(broker, "systemctl show --value -p MainPID entropy-broker").stdout
+
+
+def test_the_only_broker_that_is_ready_is_not_restarted(fleet: Fleet) -> None:
+    fleet.ssh("broker2", "systemctl stop entropy-broker")
+    before = pid(fleet, "broker1")
+    try:
+        run = fleet.play("--limit", "broker1", "-e", LIMITS, playbook=BROKERS)
+        assert run.status != 0
+        assert "broker1 is the only broker that is ready now" in " ".join(run.output.split())
+        assert pid(fleet, "broker1") == before
+    finally:
+        fleet.ssh("broker2", "systemctl start entropy-broker")
+    wait_until(lambda: fleet.status("broker2")["ready"], "broker2 is ready again")
+    # What the run before had written is not forgotten, though nothing is left to write.
+    run = fleet.play("--limit", "broker1", "-e", LIMITS, playbook=BROKERS)
+    assert run.status == 0, run.output[-3000:]
+    assert pid(fleet, "broker1") != before
+    assert fleet.status("broker1")["reservoir"]["held_blocks"] > 0
+
+
+def test_a_drill_wants_a_yes(fleet: Fleet) -> None:
+    before = pid(fleet, "broker1")
+    words = ["-e", "entropy_drill_what=broker", "-e", "entropy_drill_host=broker1"]
+    run = fleet.play(*words, playbook="playbooks/drill.yml")
+    assert run.status != 0
+    assert "nobody said yes" in run.output
+    assert pid(fleet, "broker1") == before
+
+
+def test_a_drill_measures_and_puts_back(fleet: Fleet) -> None:
+    wait_until(fleet.vip_holder, "one broker holds the virtual address")
+    holder = str(fleet.vip_holder())
+    words = ["-e", "entropy_drill_what=haproxy", "-e", f"entropy_drill_host={holder}"]
+    words += ["-e", "entropy_drill_seconds=5", "-e", "entropy_drill_confirm=yes"]
+    run = fleet.play(*words, playbook="playbooks/drill.yml")
+    assert run.status == 0, run.output[-3000:]
+    assert "Longest gap in service:" in run.output
+    assert fleet.runs(holder, "haproxy")
+    timers = fleet.ssh(holder, "systemctl list-units --all 'entropy-drill*' --no-legend").stdout
+    assert timers == ""
