@@ -87,8 +87,9 @@ class Strings(Source):
             self._waiting.put(one)
 
     def gives(self, samples: bytes) -> bool:
-        """As `give`; for a condition that should not wait in silence."""
-        self.give(samples)
+        """As `give` once the last was taken; for a condition that should not wait in silence."""
+        if self._waiting.empty():
+            self.give(samples)
         return True
 
     def own_figures(self) -> Figures:
