@@ -34,7 +34,7 @@ An imported block is preferred where it covers the piece as well as a native one
 of 32 bytes), since only native blocks may be exported and they alone give 64 bytes their full
 448 bits. Imported blocks are never exported.
 
-Time, randomness and the meaning of ids belong to the caller.
+Time, randomness and what ids mean are the caller's.
 """
 
 from __future__ import annotations
@@ -130,7 +130,8 @@ class Reservoir:
     ) -> None:
         self.capacity_blocks = capacity_blocks
         self.export_above_blocks = export_above_blocks
-        self._here = length_prefixed(broker_id.encode(), epoch)
+        self._broker_id = broker_id.encode()
+        self._here = length_prefixed(self._broker_id, epoch)
         self._kernel_bytes = kernel_bytes
         self._key = bytearray(kernel_bytes(BLOCK_BYTES))
         # Ordered dictionaries give up their oldest, and any other entry, in constant time.
@@ -142,9 +143,6 @@ class Reservoir:
         self._serial = 0
         self._fed_bits = self._imported_bits = self._held_bits = 0
         self._delivered_bits = self._exported_bits = self._spent_bits = self._lost_bits = 0
-
-    def __repr__(self) -> str:
-        return f"Reservoir({self.held_blocks} of {self.capacity_blocks} blocks)"
 
     @property
     def held_blocks(self) -> int:
@@ -266,7 +264,7 @@ class Reservoir:
         self._key[:] = hmac.digest(self._key, length_prefixed(b"stir", data), "sha512")
 
     def destroy_all(self) -> None:
-        """Overwrite every block (lost) and take a new K from the kernel."""
+        """Overwrite every block (lost); take a new K from the kernel."""
         for block in (*self._native.values(), *self._imported):
             block.data[:] = _ZEROS
         self._native.clear()
@@ -275,6 +273,12 @@ class Reservoir:
         self._lost_bits += self._held_bits
         self._held_bits = 0
         self._key[:] = self._kernel_bytes(BLOCK_BYTES)
+
+    def begin_anew(self, epoch: bytes, fresh: bytes) -> None:
+        """destroy_all on a machine that was copied: another epoch, and K from `fresh` as well."""
+        self.destroy_all()
+        self._here = length_prefixed(self._broker_id, epoch)
+        self.stir(fresh)
 
     # What goes out
 
@@ -295,10 +299,8 @@ class Reservoir:
             origins.update(block.origins)
             self._remove(block)
             chosen.append(block)
-        if not chosen:
-            return None
-        output = self._output(chosen, n_bytes, origins, client_id, session)
-        self._delivered_bits += output.credit_bits
+        output = self._output(chosen, n_bytes, origins, client_id, session) if chosen else None
+        self._delivered_bits += output.credit_bits if output else 0
         return output
 
     def take_for_peer(self, n_bytes: int, *, peer_id: str, session: bytes) -> Output | None:
@@ -319,10 +321,8 @@ class Reservoir:
             origins.update(block.origins)
             self._remove(block)
             chosen.append(block)
-        if not chosen:
-            return None
-        output = self._output(chosen, n_bytes, origins, peer_id, session)
-        self._exported_bits += output.credit_bits
+        output = self._output(chosen, n_bytes, origins, peer_id, session) if chosen else None
+        self._exported_bits += output.credit_bits if output else 0
         return output
 
     def uncredited(self, n_bytes: int, *, client_id: str, session: bytes) -> Output:

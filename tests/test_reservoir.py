@@ -454,4 +454,3 @@ def test_nothing_secret_shows() -> None:
     output = take(r, 64)
     assert output.data.hex()[:8] not in repr(output)
     assert repr(output.data)[2:10] not in repr(output)
-    assert repr(r) == "Reservoir(0 of 16 blocks)"

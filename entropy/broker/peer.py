@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from typing import Callable
 
 from entropy import kernel
 from entropy.broker.service import Service
@@ -38,6 +39,7 @@ class PeerLink:
         peer: PeerConfig,
         config: BrokerConfig,
         service: Service,
+        current_epoch: Callable[[], bytes],
         log: Log,
     ) -> None:
         self.id = peer.id
@@ -49,6 +51,7 @@ class PeerLink:
         self._credential_path = peer.credential
         self._config = config
         self._service = service
+        self._current_epoch = current_epoch
         self._log = log
         self._pause_seconds = LEAST_PAUSE_SECONDS  # doubles with each failure
         self._low = asyncio.Event()
@@ -89,11 +92,14 @@ class PeerLink:
         return pause_seconds
 
     async def _draw_all(self) -> None:
+        epoch = self._current_epoch()
         connection = await self._connect()
         try:
             while (missing_blocks := self._missing_blocks()) > 0:
                 n_bytes = min(DRAW_LIMIT_BYTES, BLOCK_BYTES * missing_blocks)
                 reply = await connection.request(Draw(DrawKind.PEER, n_bytes, 0))
+                if self._current_epoch() != epoch:
+                    return  # this machine was copied: another may have drawn the same bytes
                 if isinstance(reply, Retry):
                     raise RetryLater(reply.after_ms / 1000, reply.why)
                 if isinstance(reply, RefusedMessage):

@@ -52,6 +52,11 @@ class Ports:
         for server in self._servers:
             server.close()
 
+    def cut_all(self) -> None:
+        """Cancel the handlers of all connections, and go on listening."""
+        for server in self._servers:
+            server.cut_all()
+
     async def wait_closed(self) -> None:
         for server in self._servers:
             await server.wait_closed()

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Coroutine
 from typing import Any, Callable
 
 from entropy.admin import Admin
@@ -13,6 +14,7 @@ from entropy.broker import agent
 from entropy.broker import status as report
 from entropy.broker.access import Access
 from entropy.broker.check import check
+from entropy.broker.clones import CloneGuard, Fresh
 from entropy.broker.control import Control
 from entropy.broker.draining import Draining
 from entropy.broker.peer import PeerLink
@@ -20,6 +22,7 @@ from entropy.broker.ports import Ports
 from entropy.broker.service import Service
 from entropy.broker.session import Session
 from entropy.broker.uses import FirstUses
+from entropy.clone import CloneWatch
 from entropy.config import BrokerConfig
 from entropy.notify import NOTICE, Log, log, notify, watchdog_interval_seconds
 from entropy.reservoir import Reservoir
@@ -62,10 +65,12 @@ class Broker:
         self.access: Access
         self.service: Service
         self._ports = Ports(config, self._handle, self.agent_line)
+        self.clones: CloneGuard
         self._draining: Draining
         self._control: Control | None = None
         self._admin: Admin | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._peer_tasks: list[asyncio.Task[None]] = []
         self._started_seconds = 0.0
         self._stopping = False
         self._n_strangers = 0
@@ -95,6 +100,8 @@ class Broker:
             log=self.log,
             uses=FirstUses(config.state_dir, self.log),
         )
+        watch = CloneWatch(config.clone.generation_file)
+        self.clones = CloneGuard(watch, self.random, self._begin_anew)
         self._draining = Draining(self.service, lambda: self.sessions, self.log)
         try:
             await self._ports.start()
@@ -122,28 +129,31 @@ class Broker:
         except BaseException:
             await self.stop()
             raise
-        self.peers = [PeerLink(peer, config, self.service, self.log) for peer in config.peers]
+        self.peers = [
+            PeerLink(peer, config, self.service, self.current_epoch, self.log)
+            for peer in config.peers
+        ]
         self.service.fell_low = self._nudge_peers
         self.service.watch_low_mark()  # it starts empty
-        self._tasks = [asyncio.create_task(peer.run()) for peer in self.peers]
-        self._tasks.append(asyncio.create_task(self._replace_ephemeral()))
-        for task in self._tasks:
-            task.add_done_callback(_tell_of_a_bug)
+        self._start_peers()
+        self._tasks = [_part(self._replace_ephemeral()), _part(self.clones.run())]
 
     async def stop(self) -> None:
         """Tell every session that this broker shuts down, and leave nothing behind."""
         self._stopping = True
         self._draining.stop()
         self._ports.close()  # cancels the sessions, and they say goodbye
-        for task in self._tasks:
+        tasks = [*self._tasks, *self._peer_tasks]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._ports.wait_closed()
         if self._admin is not None:
             await self._admin.stop()
         if self._control is not None:
             await self._control.stop()
         self.service.reservoir.destroy_all()
+        self.clones.close()
 
     @property
     def admin_address(self) -> tuple[str, int] | None:
@@ -226,6 +236,33 @@ class Broker:
         )
         return {"generation": generation}
 
+    def current_epoch(self) -> bytes:
+        """The epoch, after looking whether another one has to begin."""
+        self.clones.check()
+        return self.epoch
+
+    def _begin_anew(self, reason: str, fresh: Fresh) -> None:
+        """This machine was copied: destroy what the copy has too. Nobody is answered meanwhile."""
+        n_blocks, n_sessions = self.service.reservoir.held_blocks, len(self.sessions)
+        self.epoch = fresh.bytes("epoch", 16)
+        self.ephemeral = Ephemeral.new(fresh.bytes("ephemeral", 32))
+        for session in list(self.sessions):
+            session.drop()
+        self._ports.cut_all()
+        self.service.reservoir.begin_anew(self.epoch, fresh.bytes("reservoir", 64))
+        for task in self._peer_tasks:
+            task.cancel()
+        self._start_peers()
+        self.service.watch_low_mark()
+        self.service.alarms.note(
+            self.broker_id,
+            f"{reason}: this machine was cloned, restored or suspended: {n_blocks} blocks and all"
+            f" keys are destroyed, {n_sessions} sessions cut",
+        )
+
+    def _start_peers(self) -> None:
+        self._peer_tasks = [_part(peer.run()) for peer in self.peers]
+
     def _nudge_peers(self) -> None:
         for peer in self.peers:
             peer.nudge()
@@ -235,6 +272,12 @@ class Broker:
         while True:
             await asyncio.sleep(EPHEMERAL_SECONDS)
             self.ephemeral = Ephemeral.new(self.random(32))
+
+
+def _part(running: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    task = asyncio.get_running_loop().create_task(running)
+    task.add_done_callback(_tell_of_a_bug)
+    return task
 
 
 def _tell_of_a_bug(task: asyncio.Task[None]) -> None:

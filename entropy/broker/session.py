@@ -41,6 +41,9 @@ class Host(Protocol):
     ephemeral: Ephemeral
     random: Callable[[int], bytes]
 
+    def current_epoch(self) -> bytes:
+        """The epoch, after looking whether another one has to begin."""
+
     def note_stranger(self, what: str, address: str) -> None:
         """Somebody was refused before proving who it is."""
 
@@ -68,6 +71,8 @@ class Session:
         self._pending: PendingDraw | None = None
         self._cut_code = RefusedCode.SHUTDOWN
         self._sending = False
+        self._epoch = host.epoch
+        self._dropped = False
 
     @property
     def key(self) -> Key | None:
@@ -86,6 +91,14 @@ class Session:
         if self._task is not None:
             self._task.cancel()
 
+    def drop(self) -> None:
+        """End it at once and without a word: its keys may be in another machine's hands too."""
+        self._dropped = True
+        self._forget_pending()
+        self._stream.abort()
+        if self._task is not None:
+            self._task.cancel()
+
     async def run(self) -> None:
         """Serve until either side ends it. Raises nothing but what cancels it."""
         try:
@@ -93,7 +106,7 @@ class Session:
                 await self._serve()
         except asyncio.CancelledError:
             self._forget_pending()
-            if not self._sending:
+            if not (self._sending or self._dropped):
                 await self._goodbye(self._cut_code)
             raise
         except (EntropyError, TimeoutError) as error:
@@ -121,6 +134,8 @@ class Session:
                     for event in self._wire.events():
                         assert isinstance(event, Auth)  # the wire lets nothing else through
                         auth = event
+            if self._is_of_before():
+                return False
             key = (auth.id, auth.key_id)
             trouble = f"claimed to be {auth.id} and did not prove it"
             self._wire.authenticate(*self._host.access.proof_keys(key))
@@ -160,6 +175,8 @@ class Session:
             )
             async with asyncio.timeout(seconds):
                 data = await self._stream.receive()
+            if self._is_of_before():
+                return
             if not data:
                 self._wire.receive_eof()
                 self._say_of_feeder("disconnected")
@@ -168,6 +185,8 @@ class Session:
                 self._wire.receive_data(data)
                 for message in self._wire.events():
                     reply = await self._answer(self._facts, message)
+                    if self._is_of_before():
+                        return
                     retries_in_a_row = retries_in_a_row + 1 if isinstance(reply, Retry) else 0
                     if retries_in_a_row > MAX_RETRIES_IN_A_ROW:
                         raise Refused(RefusedCode.LIMIT)
@@ -183,6 +202,10 @@ class Session:
                 self._service.refusals[RefusedCode.PROTOCOL] += 1
                 await self._goodbye(RefusedCode.PROTOCOL)
                 raise
+
+    def _is_of_before(self) -> bool:
+        """Whether this machine was copied since the session began: nothing of it may go on."""
+        return self._host.current_epoch() != self._epoch
 
     async def _answer(self, facts: SessionFacts, message: Message) -> Reply:
         if isinstance(message, Draw):

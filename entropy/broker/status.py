@@ -26,6 +26,7 @@ def status(broker: Broker) -> dict[str, Any]:
         "uptime_seconds": int(broker.uptime_seconds()),
         "ready": broker.not_ready() is None,
         "draining": service.draining,
+        "clone": broker.clones.status(),
         "acl_generation": service.logins.access.acl.generation,
         # As openssl x509 -fingerprint shows it: which one is in use tells whether a restart is due.
         "certificate_fingerprint": broker.certificate_sha256.hex(":").upper(),
@@ -119,6 +120,20 @@ def metrics(broker: Broker) -> list[Metric]:
         ),
         _one("over_limit_total", "counter", "Connections over a limit.", broker.over_limit()),
         _one("failed_handshakes_total", "counter", "Before any frame.", broker.failed_handshakes()),
+    ]
+    figures += [
+        _one(
+            "clone_resets_total",
+            "counter",
+            "Times that all was destroyed because this machine was copied or suspended.",
+            broker.clones.resets,
+        ),
+        _one(
+            "clone_blind",
+            "gauge",
+            "1 if this platform does not say when its machine is copied, else 0.",
+            int(broker.clones.blind),
+        ),
     ]
     sums = reservoir.accounting()._asdict()
     held_bits = sums.pop("held_bits")

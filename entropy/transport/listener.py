@@ -72,6 +72,10 @@ class Server:
             self._loop.remove_reader(sock)
             sock.close()
         self._sockets.clear()
+        self.cut_all()
+
+    def cut_all(self) -> None:
+        """Cancels the handlers of all connections, and the handshakes; goes on listening."""
         for task in list(self._tasks):
             task.cancel()
 

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Sequence
 
@@ -19,6 +20,7 @@ from entropy.transport.tls import ServerContext, check_alpn, describe, peer_fact
 _READ_BYTES = 16384  # as much as a TLS record holds, so that none stays inside OpenSSL
 _SEND_SECONDS = 30.0  # a peer that takes nothing for so long is given up
 _DEAD_PEER_SECONDS = 60
+_NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class TlsStream:
@@ -147,16 +149,26 @@ class TlsStream:
         else:
             self.certificate_sha256, self.certificate_names = peer_facts(self._socket)
 
+    def abort(self) -> None:
+        """Closes without a word; what the system has not sent yet is thrown away."""
+        if not self.closed:
+            with contextlib.suppress(OSError):
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            self._close(polite=False)
+
     def close(self) -> None:
         """Says goodbye, if that needs no waiting, and closes. Waiting calls return or raise."""
-        if self.closed:
-            return
+        if not self.closed:
+            self._close(polite=True)
+
+    def _close(self, *, polite: bool) -> None:
         self._unwatch()
         self._loop.remove_writer(self._fd)
         self._fd = -1
-        # Non-blocking, unwrap sends our close_notify and does not wait for the other side's.
-        with contextlib.suppress(OSError, ValueError):
-            self._socket.unwrap()
+        if polite:
+            # Non-blocking, unwrap sends our close_notify and does not wait for the other side's.
+            with contextlib.suppress(OSError, ValueError):
+                self._socket.unwrap()
         self._socket.close()
         self._received_all = True
         self._wake(self._reader)

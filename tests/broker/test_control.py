@@ -16,6 +16,7 @@ import pytest
 
 from entropy.authority import certificate_fingerprint
 from entropy.broker.server import Broker
+from entropy.config import CloneConfig
 from entropy.errors import ConfigError
 from entropy.wire.codes import Role
 from tests.broker.fleet import Fleet, a_block, draw, feed
@@ -41,7 +42,8 @@ def test_status(fleet: Fleet) -> None:
         rng1, vm1 = fleet.credential("rng1", "feed"), fleet.credential("vm1", "draw")
         fleet.credential("rng2", "feed")
         fleet.credential("vm2", "draw")
-        async with fleet.broker() as broker:
+        clone = CloneConfig(str(fleet.folder / "ca.pem"))  # it does not change
+        async with fleet.broker(clone=clone) as broker:
             client = await fleet.connect(broker, vm1)
             feeder = await fleet.connect(broker, rng1, Role.FEEDER)
             await feeder.request(feed(3))
@@ -59,6 +61,7 @@ def test_status(fleet: Fleet) -> None:
             "site_id": "lab",
             "ready": True,
             "draining": False,
+            "clone": {"sign": "generation file", "last_reason": None, "resets": 0},
             "acl_generation": 4,
             "certificate_fingerprint": certificate_fingerprint(
                 Path(broker.config.certificate).read_bytes()
