@@ -30,6 +30,7 @@ _PACKAGES = {
     "sources": "entropy-feeder",
     "client": "entropy-client",
     "draw": "entropy-client",
+    "status": "entropy-client",  # for --client; the broker's is everywhere
     "early-seed": "entropy-client",
     "first-seed": "entropy-client",
     "gateway": "entropy-gateway",
@@ -165,6 +166,8 @@ def _parser() -> argparse.ArgumentParser:
 
     status = command("status", "Ask the broker on this machine how it is.", _status)
     status.add_argument("--json", action="store_true", help="as JSON")
+    status.add_argument("--client", action="store_true", help="this machine's client instead")
+    status.add_argument("--state-dir", metavar="DIR", help="the client's (/var/lib/entropy-client)")
     _add_control(status)
 
     drain = command("drain", "Take this machine's broker out of service, and back.", _drain)
@@ -332,6 +335,11 @@ def _sources(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
+    if options.client:
+        from entropy import client_status
+
+        state_dir = options.state_dir or client_status.STATE_DIR
+        return client_status.run(state_dir, as_json=options.json)
     from entropy import status
 
     return status.run(options.control, as_json=options.json)
