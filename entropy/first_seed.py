@@ -74,12 +74,12 @@ class _FirstSeed:
         while self._left_seconds() > 0:
             said = self._round() or said
             if len(self._blocks) == self._n_wanted:
-                self._feed(min(block.credit_bits for block in self._blocks.values()))
+                self._feed(enough=True)
                 return ""
             time.sleep(max(0.0, min(pause_seconds, self._left_seconds())))
             pause_seconds = min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)
         if self._blocks:
-            self._feed(0)
+            self._feed(enough=False)
             return "one broker answered, and two_brokers asks for two"
         return said
 
@@ -116,19 +116,29 @@ class _FirstSeed:
             return say_where(endpoint, error)
         return ""
 
-    def _feed(self, credit_bits: int) -> None:
-        """Mix all in; the last brings the credit. Of two brokers one may lie: the lower counts."""
-        *others, last = self._blocks.values()
-        for block in others:
-            kernel.mix(block.data)
-        _, how = into_kernel(
-            last.data,
-            credit_bits,
+    def _feed(self, *, enough: bool) -> None:
+        """Give the kernel what came: with credit if it is from as many brokers as it must be."""
+        (block, *others), broker_id = self._blocks.values(), "+".join(sorted(self._blocks))
+        if others:
+            from entropy.client_feed import combine
+
+            block = combine(self._blocks)
+        credited_bits, how = into_kernel(
+            block.data,
+            block.credit_bits if enough else 0,
             credit=self._config.credit,
             allow_shared_kernel=self._config.allow_shared_kernel,
         )
+        self._state.record(
+            last_fed_unix=int(time.time()),
+            fed_boot_id=kernel.boot_id().hex(),
+            last_credit_bits=block.credit_bits,
+            credited_to_kernel_bits=credited_bits,
+            last_broker=broker_id,
+            last_kind="seed",
+        )
         ready = "was ready before" if self._was_ready else "was not ready before"
-        log(f"first seed from {' and '.join(self._blocks)}: {how}; the generator {ready}", NOTICE)
+        log(f"first seed from {broker_id}: {how}; the generator {ready}", NOTICE)
 
 
 def _age_seconds() -> float:

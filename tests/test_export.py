@@ -11,7 +11,7 @@ import pytest
 import yaml
 from ansible.parsing.vault import VaultLib, VaultSecret
 
-from entropy import cli
+from entropy import cli, seed_issue
 from entropy.ansible_vault import decrypt
 from entropy.credentials import load_credential, parse_credential
 from entropy.errors import CredentialError
@@ -74,6 +74,15 @@ def test_for_cloud_init(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> Non
     assert authority[3].count(b"BEGIN CERTIFICATE") == 2
     assert credential[:3] == ("/etc/entropy/credential.json", "root:entropy-client", "0640")
     assert parse_credential(credential[3].decode(), "x") == fleet.credential("customer")
+
+
+def test_a_seed_is_issued_on_behalf_of_what_is_exported(fleet: Fleet) -> None:
+    password = str(fleet.state_dir.parent / "password")
+    holder = seed_issue.by_store("customer", str(fleet.state_dir), password)
+    assert holder.credential == fleet.credential("customer")
+    assert holder.ca_pem.count(b"BEGIN CERTIFICATE") == 2
+    with pytest.raises(CredentialError, match="revoked"):
+        seed_issue.by_store("gone", str(fleet.state_dir), password)
 
 
 def test_into_a_file_that_its_owner_alone_can_read(

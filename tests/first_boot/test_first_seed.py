@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from entropy import first_seed, kernel
+from entropy.client_feed import combine
 from entropy.errors import CredentialError, Refused
 from entropy.wire.codes import DrawKind
 from entropy.wire.frames import Block, Retry
@@ -39,6 +41,8 @@ def test_a_seed_without_tls(
     assert fake_kernel.n_reseeds == 1
     assert [draw.kind for draw in plain_broker.draws] == [DrawKind.SEED]
     assert "first seed from broker1" in capsys.readouterr().err
+    state = json.loads((fleet.folder / "state/state.json").read_text())
+    assert (state["last_broker"], state["credited_to_kernel_bits"]) == ("broker1", 448)
 
 
 def test_a_broker_on_that_port_proves_itself(
@@ -124,9 +128,12 @@ def test_of_two_brokers_the_lower_credit_counts(
             1, bits, ("rng1",), bytes([bits % 256]) * 64
         )
     assert first_seed.run(fleet.config(two_brokers=True)) == 0
-    assert [bits for _, bits in fake_kernel.added] == [320]
-    given = fake_kernel.mixed + [data for data, _ in fake_kernel.added]
-    assert sorted(given) == sorted(bytes([bits % 256]) * 64 for bits in credits)
+    parts = {
+        f"broker{i}": Block(1, bits, ("rng1",), bytes([bits % 256]) * 64)
+        for i, bits in enumerate(credits, 1)
+    }
+    assert fake_kernel.added == [(combine(parts).data, 320)]
+    assert fake_kernel.mixed == []
 
 
 def test_one_broker_where_two_are_asked_for_earns_nothing(
