@@ -25,7 +25,8 @@ pytestmark = pytest.mark.lab
 
 NAME = f"{PREFIX}-packages"
 FEEDER = "entropy-feeder@noise.service"
-RUNNING = ("entropy-broker.service", FEEDER, "entropy-client.service")
+GATEWAY = "entropy-gateway@egd.service"
+RUNNING = ("entropy-broker.service", FEEDER, "entropy-client.service", GATEWAY)
 BROKER_TOML = """
 [broker]
 id = "broker1"
@@ -60,6 +61,33 @@ site_id = "test"
 credential = "/etc/entropy/credential.json"
 ca = "/etc/entropy/ca.pem"
 brokers = ["127.0.0.1:25226"]
+"""
+
+GATEWAY_TOML = """
+[gateway]
+site_id = "test"
+credential = "/etc/entropy/gateway/credential.json"
+ca = "/etc/entropy/ca.pem"
+brokers = ["127.0.0.1:25226"]
+[egd]
+listen = ["unix:/run/entropy-gateway/egd/socket"]
+"""
+# As the role writes it; `games` stands in for the group of a hypervisor's machines.
+GATEWAY_GROUP = """
+[Service]
+Group=games
+SupplementaryGroups=entropy-gateway
+"""
+ASK_EGD = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as channel:
+    channel.settimeout(60)
+    channel.connect("/run/entropy-gateway/egd/socket")
+    channel.sendall(bytes([2, 200]))
+    data = b""
+    while len(data) < 200:
+        data += channel.recv(200)
+print(len(set(data)))
 """
 
 
@@ -128,8 +156,12 @@ def _running(machine: Machine, has_device: bool, tmp_path_factory: pytest.TempPa
         chgrp entropy-broker broker.toml broker broker/*
         chgrp entropy-client client.toml credential.json
         chgrp entropy-feeder feeder.d feeder.d/*
-        chmod 0750 broker feeder.d
-        chmod 0640 *.toml *.json broker/* feeder.d/*
+        chgrp entropy-gateway gateway.toml gateway gateway/*
+        chmod 0750 broker feeder.d gateway
+        chmod 0640 *.toml *.json broker/* feeder.d/* gateway/*
+        mkdir /etc/systemd/system/entropy-gateway@egd.service.d
+        mv gateway.conf /etc/systemd/system/entropy-gateway@egd.service.d/group.conf
+        systemctl daemon-reload
         chmod 0644 ca.pem
         """
     )
@@ -138,13 +170,13 @@ def _running(machine: Machine, has_device: bool, tmp_path_factory: pytest.TempPa
 
 
 def _write_configuration(folder: Path, source: str) -> None:
-    for name in ("broker", "feeder.d"):
+    for name in ("broker", "feeder.d", "gateway"):
         (folder / name).mkdir()
-    feeder, client = (
+    feeder, client, gateway = (
         new_credential(name, "test", [permission])
-        for name, permission in (("noise", "feed"), ("vm", "draw"))
+        for name, permission in (("noise", "feed"), ("vm", "draw"), ("vm.gateway", "draw"))
     )
-    entries = [entry_as_json(acl_entry(one)) for one in (feeder, client)]
+    entries = [entry_as_json(acl_entry(one)) for one in (feeder, client, gateway)]
     acl = {"version": 1, "site_id": "test", "generation": 1, "entries": entries}
     authority = new_authority("test")
     issued = issue_broker(authority, "broker1", "test")
@@ -157,16 +189,21 @@ def _write_configuration(folder: Path, source: str) -> None:
     (folder / "feeder.d/credential.json").write_text(dump_credential(feeder))
     (folder / "client.toml").write_text(CLIENT_TOML)
     (folder / "credential.json").write_text(dump_credential(client))
+    (folder / "gateway.toml").write_text(GATEWAY_TOML)
+    (folder / "gateway.conf").write_text(GATEWAY_GROUP)
+    (folder / "gateway/credential.json").write_text(dump_credential(gateway))
 
 
 def test_installing_starts_nothing(machine: Machine, has_device: bool) -> None:
-    assert machine.sh("systemctl list-units --all --plain --no-legend 'entropy*'") == ""
+    states = "--state=active,activating,failed"
+    assert machine.sh(f"systemctl list-units {states} --plain --no-legend 'entropy*'") == ""
     assert "enabled" not in machine.sh("systemctl is-enabled entropy-broker entropy-client || true")
     found = machine.sh("cd /etc/entropy && stat --format '%n %a %U %G' . * | sort")
     assert found.splitlines() == [
         ". 755 root root",
         "broker 750 root entropy-broker",
         "feeder.d 750 root entropy-feeder",
+        "gateway 750 root entropy-gateway",
     ]
     if has_device:
         assert machine.sh("stat --format '%a %U %G' /dev/hwrng") == "640 root entropy-feeder"
@@ -189,6 +226,25 @@ def test_entropy_flows(machine: Machine) -> None:
     assert machine.sh(drawn) == "32"
     # Root drew, and the service still owns what the two share.
     assert machine.sh(f"stat --format '%a %U' {state}") == "600 entropy-client"
+
+
+@pytest.mark.usefixtures("running")
+def test_a_gateway_serves_its_group_and_nobody_else(machine: Machine) -> None:
+    folder = "/run/entropy-gateway/egd"
+    assert machine.sh(f"stat --format '%a %U %G' {folder} {folder}/socket").splitlines() == [
+        "750 entropy-gateway games",
+        "660 entropy-gateway games",
+    ]
+    machine.sh(f"cat >/root/ask.py <<'END'\n{ASK_EGD}\nEND")
+    ask = "runuser -u {} -- python3 - </root/ask.py"
+    assert int(machine.sh(ask.format("games"))) > 80
+    assert "Permission denied" in machine.sh(ask.format("nobody") + " 2>&1", check=False)
+    (own,) = [
+        client
+        for client in json.loads(machine.sh("entropy status --json"))["clients"]
+        if client["id"] == "vm.gateway"
+    ]
+    assert own["delivered_bytes"] >= 256  # 64 for each 56
 
 
 @pytest.mark.usefixtures("running")
@@ -242,7 +298,8 @@ def test_needrestart_leaves_broker_and_feeders_alone(machine: Machine) -> None:
     script = """
         our %nrconf;
         do $_ for glob "/etc/needrestart/conf.d/entropy-*.conf";
-        for my $unit (qw(entropy-broker.service entropy-feeder@x.service entropy-client.service)) {
+        for my $unit (qw(entropy-broker.service entropy-feeder@x.service
+                          entropy-gateway@egd.service entropy-client.service)) {
             my @rules = grep { $unit =~ /$_/ } keys %{$nrconf{override_rc}};
             print $unit if @rules && !$nrconf{override_rc}{$rules[0]};
         }
@@ -251,6 +308,7 @@ def test_needrestart_leaves_broker_and_feeders_alone(machine: Machine) -> None:
     assert machine.sh("perl -l /root/rules.pl").split() == [
         "entropy-broker.service",
         "entropy-feeder@x.service",
+        "entropy-gateway@egd.service",
     ]
 
 
