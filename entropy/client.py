@@ -182,24 +182,23 @@ class Resident:
         timeout_seconds: float = self._config.seed_timeout_seconds
         self._ready_at_seconds = time.monotonic() + timeout_seconds + GRACE_SECONDS
         self._say_what_is_here()
-        self._in_child(lambda: _use_saved_seed(self._config), CHECK_TIMEOUT_SECONDS)
-        n_bytes = 0
+        saved = self._in_child(lambda: _use_saved_seed(self._config), CHECK_TIMEOUT_SECONDS)
+        reason, n_bytes = saved[0], 0
         while True:
-            reason, outcome = self._draw(timeout_seconds, n_bytes)
-            if not reason:
-                wait_seconds = self._pace.after(outcome)
-                self._say_ready()
-                if isinstance(outcome, Fed):
-                    timeout_seconds = TOPUP_TIMEOUT_SECONDS
-                    pause_seconds = max(1.0, DEMAND_BYTES / max(1, outcome.rate_bytes_per_second))
-                else:
-                    pause_seconds = wait_seconds
-                if self._pace.failures:
-                    log(f"next try in {wait_seconds:.0f} s")
-                self._short_from_seconds = time.monotonic() + pause_seconds
-                reason, n_bytes = self._rest(wait_seconds)
-            while reason:  # and another while it waits for the next
+            while reason:  # a sign that this machine is another; and perhaps one more
                 reason, n_bytes = self._cloned(reason)
+            reason, outcome = self._draw(timeout_seconds, n_bytes)
+            if reason:
+                continue
+            wait_seconds = pause_seconds = self._pace.after(outcome)
+            self._say_ready()
+            if self._pace.failures:
+                log(f"next try in {wait_seconds:.0f} s")
+            elif isinstance(outcome, Fed):
+                timeout_seconds = TOPUP_TIMEOUT_SECONDS
+                pause_seconds = max(1.0, DEMAND_BYTES / max(1, outcome.rate_bytes_per_second))
+            self._short_from_seconds = time.monotonic() + pause_seconds
+            reason, n_bytes = self._rest(wait_seconds)
 
     def _draw(self, timeout_seconds: float, n_bytes: int) -> tuple[str | None, Fed | Nothing]:
         """One round in a child. If a sign comes first: what it says, and the round is void."""
@@ -220,7 +219,11 @@ class Resident:
     def _in_child(self, work: Callable[[], Any], timeout_seconds: float) -> tuple[str | None, Any]:
         """Have a child do it, for so long at most. Returns a sign, if one came, or the report."""
         end = time.monotonic() + timeout_seconds
-        child = Child(work)
+        try:
+            child = Child(work)
+        except OSError as error:  # no room for another process
+            log(f"cannot start a process to draw with: {error.strerror}", WARNING)
+            return None, None
         try:
             while True:
                 if self._wait(end, child.descriptor) == child.descriptor:
