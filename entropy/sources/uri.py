@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from importlib.util import find_spec
 
@@ -38,7 +39,10 @@ def source_for(
         return KernelSource(uri, stated, lab_only_credit_kernel)
     if colon and scheme in _SCHEMES:
         return _SCHEMES[scheme](uri, stated, rest)
-    raise ConfigError(f"{uri!r} is not a source; known are {', '.join(_EXAMPLES.values())}")
+    near = difflib.get_close_matches(scheme, _EXAMPLES, n=1)
+    hint = f"did you mean {_EXAMPLES[near[0]]}?" if near else ""
+    known = f"known are {', '.join(_EXAMPLES.values())}"
+    raise ConfigError(f"{uri!r} is not a source; {hint or known}")
 
 
 def _alea(uri: str, stated: StatedFigures, rest: str) -> Source:

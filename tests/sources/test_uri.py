@@ -34,7 +34,8 @@ def test_known_sources(uri: str, kind: type) -> None:
     ("uri", "message"),
     [
         ("", "'' is not a source; known are alea:, chaoskey:, serial:.*, kernel:"),
-        ("kernel", "'kernel' is not a source"),
+        ("kernel", r"'kernel' is not a source; did you mean kernel:\?"),
+        ("allea:serial=A1", r"is not a source; did you mean alea:\?"),
         ("/dev/hwrng", "'/dev/hwrng' is not a source"),
         ("tarot:", "'tarot:' is not a source"),
         ("hwrng:dev/hwrng", "must be absolute"),
