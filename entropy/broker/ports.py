@@ -1,4 +1,4 @@
-"""All that a broker listens at: its own address, its port behind haproxy, haproxy's agent."""
+"""All that a broker listens at: its own address, behind haproxy, for first seeds; the agent."""
 
 from __future__ import annotations
 
@@ -13,16 +13,24 @@ from entropy.transport.tls import server_context
 class Ports:
     """Open after `start`. Each listener has limits of its own.
 
-    addresses, agent_addresses: the endpoints, with their real ports. certificate_sha256: of the
-    certificate that is shown there, 32 bytes; empty before `start`.
+    addresses, seeds_addresses, agent_addresses: the endpoints, with their real ports.
+    certificate_sha256: of the certificate that is shown there, 32 bytes; empty before `start`.
     """
 
-    def __init__(self, config: BrokerConfig, handler: Handler, agent_line: Callable[[], str]):
+    def __init__(
+        self,
+        config: BrokerConfig,
+        handler: Handler,
+        seeds_handler: Handler,
+        agent_line: Callable[[], str],
+    ) -> None:
         self._config = config
         self._handler = handler
+        self._seeds_handler = seeds_handler
         self._agent = Agent(config.agent.listen, config.agent.balancers, agent_line)
         self._servers: list[Server] = []
         self.addresses: list[str] = []
+        self.seeds_addresses: list[str] = []
         self.certificate_sha256 = b""
 
     async def start(self) -> None:
@@ -30,21 +38,23 @@ class Ports:
         config, limits = self._config, self._config.limits
         context = server_context(config.certificate, config.key)
         self.certificate_sha256 = context.certificate_sha256
-        for endpoints, balancers in (
-            (config.listen, None),
-            (config.proxy.listen, config.proxy.balancers),
-        ):
+        open_ports = (
+            (config.listen, context, self._handler, None),
+            (config.proxy.listen, context, self._handler, config.proxy.balancers),
+            (config.seeds.listen, None, self._seeds_handler, None),
+        )
+        for endpoints, its_context, handler, balancers in open_ports:
             for endpoint in endpoints:
                 server = await serve(
                     endpoint,
-                    context,
-                    self._handler,
+                    its_context,
+                    handler,
                     proxy_from=balancers,
                     max_connections=limits.max_connections,
                     max_connections_per_address=limits.max_connections_per_address,
                 )
                 self._servers.append(server)
-                self.addresses += server.addresses
+                (self.addresses if its_context else self.seeds_addresses).extend(server.addresses)
         await self._agent.start()
 
     def close(self) -> None:

@@ -26,6 +26,7 @@ from entropy.clone import CloneWatch
 from entropy.config import BrokerConfig
 from entropy.notify import NOTICE, Log, log, notify, watchdog_interval_seconds
 from entropy.reservoir import Reservoir
+from entropy.transport.plain_stream import PlainStream
 from entropy.transport.stream import TlsStream
 from entropy.wire.codes import RefusedCode
 from entropy.wire.keys import Ephemeral
@@ -64,7 +65,7 @@ class Broker:
         self.ephemeral: Ephemeral
         self.access: Access
         self.service: Service
-        self._ports = Ports(config, self._handle, self.agent_line)
+        self._ports = Ports(config, self._handle, self._handle_seeds, self.agent_line)
         self.clones: CloneGuard
         self._draining: Draining
         self._control: Control | None = None
@@ -197,6 +198,10 @@ class Broker:
         )
 
     @property
+    def seeds_addresses(self) -> list[str]:
+        return self._ports.seeds_addresses
+
+    @property
     def agent_addresses(self) -> list[str]:
         return self._ports.agent_addresses
 
@@ -216,7 +221,12 @@ class Broker:
             self._strangers_logged_seconds, self._n_strangers = now, 0
 
     async def _handle(self, stream: TlsStream) -> None:
-        session = Session(self, stream)
+        await self._run_session(Session(self, stream))
+
+    async def _handle_seeds(self, stream: PlainStream) -> None:
+        await self._run_session(Session(self, stream, seeds_only=True))
+
+    async def _run_session(self, session: Session) -> None:
         self.sessions.add(session)
         try:
             await session.run()

@@ -12,12 +12,13 @@ from typing import Callable, Protocol
 
 from entropy.broker.access import Access, Key
 from entropy.broker.logins import SessionFacts
-from entropy.broker.service import PendingDraw, Reply, Service
+from entropy.broker.service import SEED_BYTES, PendingDraw, Reply, Service
 from entropy.errors import EntropyError, Refused, TransportError, WireError
 from entropy.notify import NOTICE
+from entropy.transport.plain_stream import PlainStream
 from entropy.transport.stream import TlsStream
 from entropy.wire.broker import BrokerConnection
-from entropy.wire.codes import RefusedCode, Role
+from entropy.wire.codes import DrawKind, RefusedCode, Role
 from entropy.wire.frames import Auth, Draw, Feed, Message, Recall, Retry
 from entropy.wire.keys import Ephemeral
 
@@ -52,12 +53,18 @@ class Host(Protocol):
 
 
 class Session:
-    """One connection to the broker, from its TLS handshake on."""
+    """One connection to the broker, from its TLS handshake on.
 
-    def __init__(self, host: Host, stream: TlsStream) -> None:
+    seeds_only: it is not within TLS, and gets one kind of answer: a seed.
+    """
+
+    def __init__(
+        self, host: Host, stream: TlsStream | PlainStream, *, seeds_only: bool = False
+    ) -> None:
         self._host = host
         self._service = host.service
         self._stream = stream
+        self._seeds_only = seeds_only
         self._wire = BrokerConnection(
             broker_id=host.broker_id,
             epoch=host.epoch,
@@ -151,6 +158,8 @@ class Session:
             await self._goodbye(RefusedCode.AUTHENTICATION)
             return False
         try:
+            if self._seeds_only and auth.role is not Role.CLIENT:
+                raise Refused(RefusedCode.PERMISSION)
             self._facts = self._service.logins.login(auth, self._stream.peer_address)
             if self._facts.record.sessions > MAX_SESSIONS_OF_ONE_ID:
                 raise Refused(RefusedCode.LIMIT)
@@ -208,6 +217,8 @@ class Session:
         return self._host.current_epoch() != self._epoch
 
     async def _answer(self, facts: SessionFacts, message: Message) -> Reply:
+        if self._seeds_only and not _is_a_seed(message):
+            raise Refused(RefusedCode.PERMISSION)
         if isinstance(message, Draw):
             reply = self._service.draw(facts, message)
             return await self._wait(reply) if isinstance(reply, PendingDraw) else reply
@@ -275,3 +286,9 @@ class Session:
                 await self._flush()
         except (EntropyError, TimeoutError):
             pass  # it is over already
+
+
+def _is_a_seed(message: Message) -> bool:
+    if not isinstance(message, Draw):
+        return False
+    return message.kind is DrawKind.SEED and message.n_bytes <= SEED_BYTES

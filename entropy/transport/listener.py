@@ -10,14 +10,17 @@ import asyncio
 import socket
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from entropy.errors import EntropyError, RemoteProtocolError, TransportError
 from entropy.transport import proxy
 from entropy.transport.endpoint import format_endpoint, parse_endpoint
-from entropy.transport.stream import TlsStream, open_stream, resolve
+from entropy.transport.plain_stream import PlainStream
+from entropy.transport.stream import TlsStream, open_stream, resolve, tune
 from entropy.transport.tls import ServerContext
 
-Handler = Callable[[TlsStream], Coroutine[object, object, None]]
+# Takes a TlsStream, or a PlainStream where there is no TLS.
+Handler = Callable[[Any], Coroutine[object, object, None]]
 
 _BACKLOG = 1024  # a whole fleet may boot at once
 _ACCEPT_BATCH = 16  # connections that are taken before others get their turn on the loop
@@ -34,7 +37,7 @@ class Server:
     def __init__(
         self,
         sockets: Sequence[socket.socket],
-        context: ServerContext,
+        context: ServerContext | None,
         handler: Handler,
         *,
         proxy_from: frozenset[str] | None,
@@ -142,15 +145,18 @@ class Server:
     async def _run(self, sock: socket.socket, address: str) -> None:
         """The whole life of one connection."""
         placed = self._proxy_from is None
-        stream = None
+        stream: TlsStream | PlainStream | None = None
         try:
             async with asyncio.timeout(self._handshake_seconds):
                 if not placed:
                     address = await self._proxied_address(sock, address)
                     placed = self._take_place(address)
-                if placed:
-                    stream = open_stream(sock, self._context, address, server_side=True)
-                    await stream.handshake(server_side=True)
+                if placed and self._context is None:
+                    tune(sock)
+                    stream = PlainStream(sock, address)
+                elif placed and self._context is not None:
+                    stream = tls = open_stream(sock, self._context, address, server_side=True)
+                    await tls.handshake(server_side=True)
             if stream is not None:
                 await self._handle(stream)
         except (OSError, EntropyError):  # a time-out is an OSError
@@ -161,7 +167,7 @@ class Server:
             if placed:
                 self._leave_place(address)
 
-    async def _handle(self, stream: TlsStream) -> None:
+    async def _handle(self, stream: TlsStream | PlainStream) -> None:
         try:
             await self._handler(stream)
         except (EntropyError, OSError):
@@ -189,7 +195,7 @@ class Server:
 
 async def serve(
     endpoint: str,
-    context: ServerContext,
+    context: ServerContext | None,
     handler: Handler,
     *,
     proxy_from: Sequence[str] | None = None,
@@ -198,6 +204,8 @@ async def serve(
     max_connections_per_address: int = 256,
 ) -> Server:
     """Listens on an endpoint; `handler` gets each connection after its TLS handshake, in a task.
+
+    Without a context there is no TLS, and the handler gets a PlainStream.
 
     The stream is closed when the handler ends, however it ends. proxy_from: the addresses of the
     balancers; each connection must come from one and begin with a PROXY header of version 2.

@@ -20,7 +20,7 @@ from entropy.transport.tls import ServerContext, check_alpn, describe, peer_fact
 _READ_BYTES = 16384  # as much as a TLS record holds, so that none stays inside OpenSSL
 _SEND_SECONDS = 30.0  # a peer that takes nothing for so long is given up
 _DEAD_PEER_SECONDS = 60
-_NO_LINGER = struct.pack("ii", 1, 0)
+NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class TlsStream:
@@ -153,7 +153,7 @@ class TlsStream:
         """Closes without a word; what the system has not sent yet is thrown away."""
         if not self.closed:
             with contextlib.suppress(OSError):
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
             self._close(polite=False)
 
     def close(self) -> None:

@@ -142,7 +142,7 @@ def test_a_first_packet_that_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
             filler = open_until_end.enter_context(keep())
             filler.setblocking(False)
             filler.connect_ex(("127.0.0.1", port))
-        monkeypatch.setattr(blocking.socket, "socket", opened)
+        monkeypatch.setattr(socket, "socket", opened)
         connected = blocking.connect_tcp(f"127.0.0.1:{port}", "here", time.monotonic() + 10)
         open_until_end.enter_context(connected)
         assert len(made) >= 3
