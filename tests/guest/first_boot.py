@@ -17,8 +17,8 @@ from pathlib import Path
 
 from entropy.authority import new_authority
 from entropy.cli import main
+from entropy.config import SeedsConfig
 from entropy.credentials import dump_credential
-from entropy.transport.plain import NO_CERTIFICATE_SHA256
 from entropy.wire.codes import Role
 from lab.command import LabError
 from lab.guest.machine import GuestError, Machine
@@ -62,27 +62,6 @@ OWNERS = "".join(
 )
 
 
-class PlainStream:
-    """A connection without TLS, for a session of the broker's: its port for seeds."""
-
-    certificate_sha256 = NO_CERTIFICATE_SHA256
-    peer_address = "127.0.0.1"
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-
-    async def receive(self) -> bytes:
-        return await self._reader.read(16384)
-
-    async def send(self, data: bytes) -> None:
-        self._writer.write(data)
-        await self._writer.drain()
-
-    def close(self) -> None:
-        self._writer.close()
-
-
 class Outside:
     """A broker on this machine, fed, with a port for seeds; and one VM's credential."""
 
@@ -110,21 +89,13 @@ class Outside:
         self._loop.close()
 
     async def _serve(self) -> None:
-        async with self.fleet.broker() as broker:
+        async with self.fleet.broker(seeds=SeedsConfig(("127.0.0.1:0",))) as broker:
             self._broker = broker
-            self.endpoint = broker.addresses[0]
-            seeds = await asyncio.start_server(self._serve_plain, "127.0.0.1", 0)
-            self.seeds_endpoint = f"127.0.0.1:{seeds.sockets[0].getsockname()[1]}"
+            self.endpoint, self.seeds_endpoint = broker.addresses[0], broker.seeds_addresses[0]
             feeder = await self.fleet.connect(broker, self.rng, Role.FEEDER)
             await feeder.request(feed(16))
             self._started.set()
             await self._stop.wait()
-            seeds.close()
-
-    async def _serve_plain(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        await self._broker._handle(PlainStream(reader, writer))  # type: ignore[arg-type]
 
     def delivered_bits(self) -> int:
         """What the broker's books say that it gave to the VM."""

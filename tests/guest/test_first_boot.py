@@ -20,8 +20,8 @@ pytestmark = pytest.mark.guest
 
 IDLE_SECONDS = 45
 LIMIT_SECONDS = 10  # how long a boot may wait for a broker, unless it is told otherwise
-END_SECONDS = 2  # that an emulated processor may take to end a process
-WATCH_SECONDS = 0.3  # that the watch may be late on a busy machine
+END_SECONDS = 4  # that an emulated processor may take to end a process
+WATCH_SECONDS = 2  # that the watch may be late on a busy machine
 
 
 @pytest.fixture(scope="module")
