@@ -14,6 +14,7 @@ import base64
 import json
 import os
 import select
+import shlex
 import shutil
 import subprocess
 import time
@@ -69,12 +70,15 @@ class Machine:
         kernel_words: Sequence[str] = (),
         arguments: Sequence[str] = (),
         overlay: Overlay | None = None,
+        snapshot: Path | None = None,
     ) -> Machine:
         """Start a guest and wait until its agent answers. Raises LabError if it never does.
 
         processor: qemu's -cpu, "max,-rdrand,-rdseed" for one without a generator of its own.
         kernel_words, arguments: more for the kernel's command line, and for qemu's.
         overlay: files that it has from the start.
+        snapshot: go on from there (monitor.py) instead of booting, once the monitor says so. All
+        else must be as it was, but for the devices' properties and the name.
         """
         console = FOLDER / f"{name}.console"
         with open(console, "wb"):
@@ -94,6 +98,8 @@ class Machine:
         argv += ["-append", " ".join([*KERNEL_WORDS, *kernel_words])]
         argv += ["-chardev", "stdio,id=agent,signal=off", "-device", "virtio-serial-pci"]
         argv += ["-device", "virtserialport,chardev=agent,name=lab.agent", *arguments]
+        if snapshot:
+            argv += ["-S", "-incoming", f"exec:cat {shlex.quote(str(snapshot))}"]
         # Whatever becomes of this process, qemu goes with it.
         process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *argv],
@@ -101,6 +107,8 @@ class Machine:
             stdout=subprocess.PIPE,
         )
         guest = cls(process, console)
+        if snapshot:
+            return guest
         try:
             guest._answer(BOOT_SECONDS)
         except BaseException:
