@@ -96,12 +96,8 @@ class EgdGateway:
                 self._listeners.append(sockets.listening(endpoint))
             for listener in self._listeners:
                 # A duplicate, since asyncio closes what it was given.
-                server = (
-                    await self._loop.create_server(lambda: _Connection(self), sock=listener.dup())
-                    if listener.family != socket.AF_UNIX
-                    else await self._loop.create_unix_server(
-                        lambda: _Connection(self), sock=listener.dup()
-                    )
+                server = await self._loop.create_server(
+                    lambda: _Connection(self), sock=listener.dup()
                 )
                 self._servers.append(server)
                 self.addresses.append(sockets.name_of(listener))

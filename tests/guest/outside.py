@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from entropy.authority import new_authority
 from entropy.broker.server import Broker
+from entropy.config import SeedsConfig
 from entropy.gateways.egd import EgdGateway
 from tests.gateways.site import Site
 
@@ -71,7 +72,8 @@ class Outside:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE_SECONDS)
 
     async def _start(self) -> None:
-        self.broker = await self._stack.enter_async_context(self.site.fleet.broker())
+        seeds = SeedsConfig(("127.0.0.1:0",))
+        self.broker = await self._stack.enter_async_context(self.site.fleet.broker(seeds=seeds))
         await self._start_gateway()
         server = await asyncio.start_unix_server(self._link, self.tap)
         self._stack.callback(server.close)
