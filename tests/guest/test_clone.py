@@ -50,9 +50,13 @@ seed_timeout_seconds = 20
 # The guest's processor is slow.
 PATIENT = "[Service]\nTimeoutStartSec=infinity\nWatchdogSec=0\n"
 FORKED = re.compile(r"\[ *([\d.]+)\] \S+ kernel: random: crng reseeded due to virtual machine fork")
+TOLD = re.compile(r"\[ *([\d.]+)\] .* the kernel was told of a VM fork: reseeding now")
 CREDITED = re.compile(r"\[ *([\d.]+)\] .* seed: 64 bytes worth 448 bits .* credited to the kernel")
 PATIENCE_SECONDS = 60
-LONGEST_SECONDS = 20.0
+# The goal is one second, and on a machine that has time for it that is what it takes. This one's
+# processor is emulated, and others may use the machine.
+LONGEST_SECONDS = 5.0
+MOST_MEMORY_KIB = 25 * 1024
 
 
 # What else feeds kernels, by the Debian packages that have it, and how it stays in the foreground.
@@ -193,6 +197,15 @@ def journal(guest: Machine) -> str:
     return guest.run([*argv, "_SYSTEMD_UNIT=entropy-client.service"]).stdout
 
 
+def memory_kib(guest: Machine) -> int:
+    """What the resident client holds."""
+    argv = ["systemctl", "show", "--value", "--property=MainPID", "entropy-client"]
+    pid = guest.run(argv).stdout.strip()
+    found = re.search(r"VmRSS:\s+(\d+) kB", guest.read(f"/proc/{pid}/status").decode())
+    assert found is not None
+    return int(found[1])
+
+
 def await_seeds(guest: Machine, n_seeds: int) -> None:
     """Wait until so many were credited since the boot."""
     try:
@@ -216,7 +229,7 @@ def vm(outside: Outside, tmp_path_factory: pytest.TempPathFactory) -> Vm:
     return Vm(tmp_path_factory.mktemp("vm"), outside)
 
 
-def test_a_client_beside_other_daemons(vm: Vm) -> None:
+def test_a_client_beside_other_daemons(vm: Vm, capsys: pytest.CaptureFixture[str]) -> None:
     """Nobody's work is stopped by ours, nor ours by theirs."""
     with vm.booted() as guest:
         await_seeds(guest, 1)
@@ -225,6 +238,10 @@ def test_a_client_beside_other_daemons(vm: Vm) -> None:
             guest.run(["systemd-run", "--quiet", f"--unit={name}", *argv])
         guest.run(["systemctl", "restart", "entropy-client"])
         await_seeds(guest, 2)
+        guest.until("it rests", lambda: memory_kib(guest) > 20 * 1024)
+        with capsys.disabled():
+            print(f"\nthe resident client: {memory_kib(guest)} KiB of resident memory")
+        assert memory_kib(guest) <= MOST_MEMORY_KIB
         for name in OTHERS:
             state = guest.run(["systemctl", "is-active", name], check=False).stdout.strip()
             assert state == "active", guest.run(["journalctl", f"--unit={name}"]).stdout
@@ -246,10 +263,12 @@ def test_each_copy_is_another(vm: Vm, outside: Outside, capsys: pytest.CaptureFi
         forked, credited = FORKED.search(said), CREDITED.findall(said)[-1]
         assert forked is not None
         assert "the kernel was told of a VM fork: reseeding now" in said
+        told = TOLD.findall(said)[-1]
         inside_seconds = float(credited) - float(forked[1])
         took.append(
-            f"copy {n}: drawn {drawn_seconds:.2f} s after it went on; in the kernel"
-            f" {inside_seconds:.2f} s after the kernel was told"
+            f"copy {n}: drawn {drawn_seconds:.2f} s after it went on; the client heard"
+            f" {float(told) - float(forked[1]):.2f} s after the kernel, and its seed was in the"
+            f" kernel {inside_seconds:.2f} s after"
         )
         assert drawn_seconds <= LONGEST_SECONDS
         assert inside_seconds <= LONGEST_SECONDS
