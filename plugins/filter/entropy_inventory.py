@@ -28,6 +28,7 @@ SOURCE_KEYS = (
     "admin_listen",
 )
 SOURCE_KINDS = ("alea", "chaoskey", "serial", "hwrng", "jitter", "exec", "kernel", "file")
+EXTERNAL = "the list of external clients"
 AUTO = "auto"  # the role looks for a device itself
 BLOCK_BYTES = 64
 BLOCK_COST_BITS = 576  # what the conditioner takes from a source for one block
@@ -46,8 +47,9 @@ def problems(
 ) -> list[str]:
     """All that is wrong, one sentence each; an empty list for a sound inventory.
 
-    `brokers`, `feeders` and `credentials` are what the filters of entropy_fleet give; the keys
-    of `settings` are the options of the role entropy_preflight.
+    `brokers`, `feeders` and `credentials` are what the filters of entropy_fleet give, with the
+    external clients among the last; the keys of `settings` are the options of the role
+    entropy_preflight.
     """
     found = [*_groups(groups)]
     found += _site(settings)
@@ -132,10 +134,11 @@ def _broker_names(brokers: list[Mapping[str, Any]]) -> Iterable[str]:
 def _ids(credentials: list[Mapping[str, Any]]) -> Iterable[str]:
     hosts: dict[str, list[str]] = {}
     for credential in credentials:
-        hosts.setdefault(credential["id"], []).append(credential["host"])
+        where = credential.get("host", EXTERNAL)
+        hosts.setdefault(credential["id"], []).append(where)
         if not _ID.fullmatch(credential["id"]):
             yield (
-                f"{credential['host']}: {credential['id']!r} cannot be an id: it must be 1 to 63 "
+                f"{where}: {credential['id']!r} cannot be an id: it must be 1 to 63 "
                 "of a-z 0-9 . _ - with a letter or digit at both ends. Set entropy_id."
             )
     for name, of_id in sorted(hosts.items()):
@@ -281,7 +284,8 @@ def _feeding(
     credentials: list[Mapping[str, Any]],
 ) -> Iterable[str]:
     """Every client takes its top-up in whole blocks, each of which cost its source 576 bits."""
-    n_clients = sum(credential["role"] == "client" for credential in credentials)
+    # External clients have no role: all that these can do is draw.
+    n_clients = sum(credential.get("role", "client") == "client" for credential in credentials)
     n_blocks = math.ceil(settings["topup_bytes"] / BLOCK_BYTES)
     interval_seconds = settings["topup_interval_seconds"]
     wanted = n_clients * n_blocks * BLOCK_COST_BITS / interval_seconds

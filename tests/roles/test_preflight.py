@@ -61,14 +61,14 @@ def sound() -> dict[str, Any]:
     }
 
 
-def found(fleet: dict[str, Any]) -> list[str]:
+def found(fleet: dict[str, Any], *external: str) -> list[str]:
     groups, hostvars = fleet["groups"], fleet["hostvars"]
     return problems(
         fleet["settings"],
         groups,
         brokers(groups.get("entropy_brokers", []), hostvars),
         feeders(groups, hostvars),
-        credentials(members(groups), groups, hostvars),
+        [*credentials(members(groups), groups, hostvars), *({"id": name} for name in external)],
     )
 
 
@@ -239,6 +239,18 @@ def test_the_demand_counts_whole_blocks() -> None:
             sources = fleet["hostvars"][name]["entropy_feeder_sources"]
             sources[0]["credit_bits_per_second"] = rate
         assert len(found(fleet)) == n_problems
+
+
+def test_external_clients_are_fed_too_and_have_names_of_their_own() -> None:
+    fleet = sound()
+    for name in ("rng1", "rng2"):
+        sources = fleet["hostvars"][name]["entropy_feeder_sources"]
+        sources[0]["credit_bits_per_second"] = 4.8  # five clients at 576 bits in 600 s
+    assert found(fleet, "customer-1") == []
+    assert "6 clients need 5.76 bit/s" in found(fleet, "customer-1", "customer-2")[0]
+    same = found(sound(), "vm1")
+    assert [s for s in same if "vm1 and the list of external clients have the same id" in s] == same
+    assert len(same) == 1
 
 
 def test_a_template_over_the_own_name_is_seen_in_a_real_inventory(tmp_path: Path) -> None:
