@@ -24,6 +24,7 @@ from entropy.transport.tls import client_context
 
 LOOK_SECONDS = 1.0
 _LEAST_WAIT_SECONDS = 0.01
+_MOST_AT_ONCE_BYTES = 1024  # that are read of one reader before others have their turn
 _MOST_UNSENT_BYTES = 512  # to one reader; who takes nothing is given nothing more
 
 
@@ -170,9 +171,9 @@ class EgdGateway:
         self.desk.receive(reader, data, self._loop.time())
         self._send()
 
-    def may_send(self, reader: Reader, may_send: bool) -> None:
+    def takes_more(self, reader: Reader) -> None:
         self.look()
-        self.desk.may_send(reader, may_send, self._loop.time())
+        self.desk.go_on(reader, self._loop.time())
         self._send()
 
     def closed(self, reader: Reader) -> None:
@@ -187,6 +188,7 @@ class EgdGateway:
             if connection is None:
                 continue
             connection.send(reader.data_to_send())
+            desk.go_on(reader, self._loop.time())
             if reader.state is State.CLOSED:
                 self._say("a reader sent what is no command of EGD: cut off", NOTICE)
                 connection.close()
@@ -230,13 +232,14 @@ def _version(path: str) -> tuple[int, int] | None:
     return found.st_ino, found.st_mtime_ns
 
 
-class _Connection(asyncio.Protocol):
+class _Connection(asyncio.BufferedProtocol):
     """One reader's socket."""
 
     def __init__(self, gateway: EgdGateway) -> None:
         self._gateway = gateway
         self._reader: Reader | None = None
         self._listens = True
+        self._incoming = bytearray(_MOST_AT_ONCE_BYTES)
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -247,17 +250,21 @@ class _Connection(asyncio.Protocol):
         if self._reader is None:
             transport.abort()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._incoming
+
+    def buffer_updated(self, n_bytes: int) -> None:
         if self._reader is not None:
-            self._gateway.received(self._reader, data)
+            self._gateway.received(self._reader, bytes(self._incoming[:n_bytes]))
 
     def pause_writing(self) -> None:
         if self._reader is not None:
-            self._gateway.may_send(self._reader, False)
+            self._reader.may_send = False
 
     def resume_writing(self) -> None:
         if self._reader is not None:
-            self._gateway.may_send(self._reader, True)
+            self._reader.may_send = True
+            self._gateway.takes_more(self._reader)
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._reader is not None:

@@ -27,6 +27,8 @@ from entropy.gateways.egd_commands import Verb, take_command
 TURN_BYTES = 56  # what one block of a broker's is worth
 # More unread commands than this, and the reader is not listened to until some are answered.
 MOST_INPUT_BYTES = 1024
+# More answers than this, and the next command waits until they are sent.
+MOST_OUTPUT_BYTES = 1024
 
 
 class State(Enum):
@@ -69,6 +71,11 @@ class Reader:
     def full(self) -> bool:
         """Whether to stop listening to it for now."""
         return len(self.input) > MOST_INPUT_BYTES
+
+    @property
+    def listens(self) -> bool:
+        """Whether it may be given anything more."""
+        return self.may_send and len(self._output) < MOST_OUTPUT_BYTES
 
     def send(self, data: bytes) -> None:
         self._output += data
@@ -139,10 +146,9 @@ class Desk:
             self._answer(reader, now_seconds)
             self.serve(now_seconds)
 
-    def may_send(self, reader: Reader, may_send: bool, now_seconds: float) -> None:
-        """Whether its connection takes anything. One that does not waits, whatever it asked."""
-        reader.may_send = may_send
-        if may_send and reader.state is not State.CLOSED:
+    def go_on(self, reader: Reader, now_seconds: float) -> None:
+        """It was sent what there was for it, and takes more."""
+        if reader.state is not State.CLOSED and (reader.input or reader.missing_bytes):
             self._answer(reader, now_seconds)
             self.serve(now_seconds)
 
@@ -152,7 +158,7 @@ class Desk:
         while self._buffer and n_in_vain < len(self._waiting):
             reader = self._waiting.popleft()
             n_bytes = min(reader.missing_bytes, TURN_BYTES, self._allowed(reader, now_seconds))
-            if not reader.may_send or not n_bytes:
+            if not reader.listens or not n_bytes:
                 self._waiting.append(reader)
                 n_in_vain += 1
                 continue
@@ -178,7 +184,7 @@ class Desk:
     def _waits(self, now_seconds: float) -> Iterator[float]:
         self._in_all.available_bytes(now_seconds)
         for reader in self._waiting:
-            if reader.may_send:
+            if reader.listens:
                 reader.allowance.available_bytes(now_seconds)
                 # Not for every single byte.
                 n_bytes = min(reader.missing_bytes, TURN_BYTES)
@@ -197,17 +203,18 @@ class Desk:
 
     def _answer(self, reader: Reader, now_seconds: float) -> None:
         """Answer its commands, up to one that must wait."""
-        self.touched.add(reader)
-        while reader.state is State.READY and reader.may_send:
+        while reader.state is State.READY and reader.listens:
             try:
                 command = take_command(reader.input)
             except RemoteProtocolError:
                 self.not_understood += 1
                 reader.input.clear()
                 reader.step(Event.GONE)
+                self.touched.add(reader)
                 return
             if command is None:
                 return
+            self.touched.add(reader)
             self.commands[command.verb] += 1
             if command.verb is Verb.READ_ALL and command.n_bytes:
                 reader.missing_bytes = command.n_bytes
