@@ -19,11 +19,12 @@ SITE_ID = "guest"
 ENDPOINT = "127.0.0.1:25226"
 CONTROL_SOCKET = "/run/entropy-broker/control.sock"
 DEVICES = Path(__file__).resolve().parent / "devices"
-PORTS = {"alea": 25231, "truerng": 25232}  # of the feeders' own pages
+PORTS = {"alea": 25231, "truerng": 25232, "hwrng": 25233}  # of the feeders' own pages
 # As `entropy sources` names them.
 URIS = {
     "alea": "alea:serial=TEST0001",
     "truerng": "serial:/dev/serial/by-id/usb-ubld.it_TrueRNG_TEST0002-if00?model=truerng",
+    "hwrng": "hwrng:name=Alea II TRNG-TEST0001",  # what chaoskey makes of the Alea
 }
 CONTROLLERS = {"alea": "dummy_udc.0", "truerng": "dummy_udc.1"}
 BUSES = {"alea": 1, "truerng": 2}  # where their plugs lead to
@@ -82,6 +83,7 @@ class Site:
         for name, permission, path, service in (
             ("alea", "feed", "/etc/entropy/feeder.d/alea.json", "feeder"),
             ("truerng", "feed", "/etc/entropy/feeder.d/truerng.json", "feeder"),
+            ("hwrng", "feed", "/etc/entropy/feeder.d/hwrng.json", "feeder"),
             ("vm1", "draw", "/etc/entropy/credential.json", "client"),
         ):
             credential = new_credential(name, SITE_ID, [permission])
@@ -104,8 +106,8 @@ class Site:
             )
             path = f"/etc/entropy/feeder.d/{name}.toml"
             write(path, text, mode=0o640, group="entropy-feeder")
-            script = (DEVICES / f"{name}.py").read_bytes()
-            write(f"/usr/local/bin/{name}", script, mode=0o755)
+        for name in CONTROLLERS:
+            write(f"/usr/local/bin/{name}", (DEVICES / f"{name}.py").read_bytes(), mode=0o755)
         write("/etc/entropy/client.toml", CLIENT, mode=0o640, group="entropy-client")
 
     # The devices

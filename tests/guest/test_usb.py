@@ -28,6 +28,8 @@ def holds(books: dict[str, int]) -> bool:
 
 
 def test_the_kernels_own_driver_takes_an_alea_first(site: Site) -> None:
+    site.guest.run(["systemctl", "start", "entropy-feeder@hwrng"])
+    site.guest.until("it waits", lambda: "delivers nothing for now" in site.said("hwrng"))
     site.make_device("alea")
     site.guest.until("chaoskey holds the Alea", lambda: site.driver("alea") == "chaoskey")
     site.guest.until(
@@ -37,7 +39,15 @@ def test_the_kernels_own_driver_takes_an_alea_first(site: Site) -> None:
     listed = site.listed()
     alea = next(device for device in listed if device["uri"] == URIS["alea"])
     assert (alea["driver"], alea["real"]) == ("chaoskey", True)
-    assert "hwrng:name=Alea II TRNG-TEST0001" in [device["uri"] for device in listed]
+    assert URIS["hwrng"] in [device["uri"] for device in listed]
+
+
+def test_what_the_kernel_drives_is_read_by_its_name(site: Site) -> None:
+    """By a feeder that ran before there was any generator; the driver is not taken from it."""
+    site.await_state("hwrng", "delivering")
+    site.await_more("hwrng")
+    assert site.driver("alea") == "chaoskey"
+    site.guest.run(["systemctl", "stop", "entropy-feeder@hwrng"])
 
 
 def test_a_feeder_comes_up_when_its_device_does(site: Site) -> None:
