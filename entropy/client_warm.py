@@ -1,8 +1,8 @@
 """What a draw needs and the resident client may keep in memory, so that a clone reseeds sooner.
 
-Importing all of it takes a child 44 ms of a processor's time; what is kept here leaves 16 of them
-(Debian 12; emulated processors take twenty times longer). All together would be 27 MiB of resident
-memory, of which the client may have 25: the ciphers stay with the children.
+A draw takes a child 66 ms of a processor's time when it has to import everything, and 31 with what
+is kept here (Debian 12; emulated processors take twenty times longer). All together would be 27 MiB
+of resident memory, of which the client may have 25: the ciphers stay with the children.
 """
 
 from __future__ import annotations
