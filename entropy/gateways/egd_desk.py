@@ -143,6 +143,7 @@ class Desk:
         """It said something. What is no command closes it."""
         if reader.state is not State.CLOSED:
             reader.input += data
+            self.touched.add(reader)  # it may be full now
             self._answer(reader, now_seconds)
             self.serve(now_seconds)
 
