@@ -1,8 +1,12 @@
-"""Tops this broker's reservoir up from another broker's surplus.
+"""Tops this broker's reservoir up from other brokers' surplus.
 
-Below the low mark it connects and draws, until the high mark is reached or the peer has no
-surplus; then it waits, always some time and with jitter. What comes was debited at the peer, is
-credited here and keeps its origins; the reservoir never exports it again.
+Below the low mark each link connects and draws, until the high mark is reached or its peer has no
+surplus; then it waits, always some time and with jitter. They draw in turn, 64 blocks at most each
+time, so that the load is spread over all that have something. What comes was debited at the peer,
+is credited here and keeps its origins; the reservoir never exports it again.
+
+The classic way is there too, off by default: bytes of this machine's kernel are pushed to the
+peer, which stirs them in. They earn no credit anywhere.
 """
 
 from __future__ import annotations
@@ -22,11 +26,13 @@ from entropy.reservoir import BLOCK_BYTES
 from entropy.transport.aio import AsyncClientConnection
 from entropy.transport.tls import client_context
 from entropy.wire.codes import DrawKind, Role
-from entropy.wire.frames import DRAW_LIMIT_BYTES, Block, Draw, Retry
+from entropy.wire.frames import DRAW_LIMIT_BYTES, Accepted, Block, Draw, Feed, Retry
 from entropy.wire.frames import Refused as RefusedMessage
 from entropy.wire.keys import client_nonce, derive
 
 CONNECT_SECONDS = 10.0
+DRAW_SECONDS = 3.0  # the others wait for their turn meanwhile
+STIR_BYTES = 64
 LEAST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
 
@@ -40,6 +46,8 @@ class PeerLink:
         config: BrokerConfig,
         service: Service,
         current_epoch: Callable[[], bytes],
+        turn: asyncio.Lock,
+        kernel_bytes: Callable[[int], bytes],
         log: Log,
     ) -> None:
         self.id = peer.id
@@ -52,6 +60,11 @@ class PeerLink:
         self._config = config
         self._service = service
         self._current_epoch = current_epoch
+        self._turn = turn  # of all links of this broker: first come, first served
+        self._stir_seconds = peer.stir_interval_seconds
+        self.stirred_bytes = 0  # pushed there
+        self.stir_error: str | None = None
+        self._random = kernel_bytes
         self._log = log
         self._pause_seconds = LEAST_PAUSE_SECONDS  # doubles with each failure
         self._low = asyncio.Event()
@@ -95,19 +108,52 @@ class PeerLink:
         epoch = self._current_epoch()
         connection = await self._connect()
         try:
-            while (missing_blocks := self._missing_blocks()) > 0:
-                n_bytes = min(DRAW_LIMIT_BYTES, BLOCK_BYTES * missing_blocks)
-                reply = await connection.request(Draw(DrawKind.PEER, n_bytes, 0))
-                if self._current_epoch() != epoch:
-                    return  # this machine was copied: another may have drawn the same bytes
-                if isinstance(reply, Retry):
-                    raise RetryLater(reply.after_ms / 1000, reply.why)
-                if isinstance(reply, RefusedMessage):
-                    raise Refused(reply.code)
-                assert isinstance(reply, Block)  # the wire lets nothing else through
-                self._service.imported(reply.data, reply.credit_bits, reply.origins)
-                self.imported_bits += reply.credit_bits
-                self.last_import_unix = time.time()
+            while self._missing_blocks() > 0:
+                async with self._turn:
+                    if not await self._draw_once(connection, epoch):
+                        return
+        finally:
+            connection.close()
+
+    async def _draw_once(self, connection: AsyncClientConnection, epoch: bytes) -> bool:
+        """One turn. False if what came is not to be used, nor more to be drawn."""
+        missing_blocks = self._missing_blocks()  # the others have drawn meanwhile
+        if missing_blocks <= 0:
+            return False
+        n_bytes = min(DRAW_LIMIT_BYTES, BLOCK_BYTES * missing_blocks)
+        reply = await connection.request(Draw(DrawKind.PEER, n_bytes, 0), DRAW_SECONDS)
+        if self._current_epoch() != epoch:
+            return False  # this machine was copied: another may have drawn the same bytes
+        if isinstance(reply, Retry):
+            raise RetryLater(reply.after_ms / 1000, reply.why)
+        if isinstance(reply, RefusedMessage):
+            raise Refused(reply.code)
+        assert isinstance(reply, Block)  # the wire lets nothing else through
+        self._service.imported(reply.data, reply.credit_bits, reply.origins)
+        self.imported_bits += reply.credit_bits
+        self.last_import_unix = time.time()
+        return True
+
+    async def stir(self) -> None:
+        """Push bytes of our kernel to the peer, for ever, if that is wanted."""
+        while self._stir_seconds:
+            await asyncio.sleep(self._stir_seconds * random.uniform(0.75, 1.25))
+            try:
+                await self._stir_once()
+                self.stir_error = None
+            except (EntropyError, ValueError) as error:
+                if self.stir_error is None:
+                    self._log(f"peer {self.id}: cannot stir: {error}", WARNING)
+                self.stir_error = str(error)
+
+    async def _stir_once(self) -> None:
+        connection = await self._connect()
+        try:
+            reply = await connection.request(Feed(0, 0, (self._random(STIR_BYTES),)))
+            if isinstance(reply, RefusedMessage):
+                raise Refused(reply.code)
+            if isinstance(reply, Accepted):
+                self.stirred_bytes += STIR_BYTES
         finally:
             connection.close()
 

@@ -130,8 +130,9 @@ class Broker:
         except BaseException:
             await self.stop()
             raise
+        turn = asyncio.Lock()
         self.peers = [
-            PeerLink(peer, config, self.service, self.current_epoch, self.log)
+            PeerLink(peer, config, self.service, self.current_epoch, turn, self.random, self.log)
             for peer in config.peers
         ]
         self.service.fell_low = self._nudge_peers
@@ -272,6 +273,7 @@ class Broker:
 
     def _start_peers(self) -> None:
         self._peer_tasks = [_part(peer.run()) for peer in self.peers]
+        self._peer_tasks += [_part(peer.stir()) for peer in self.peers]
 
     def _nudge_peers(self) -> None:
         for peer in self.peers:

@@ -19,7 +19,7 @@ from entropy.config import BrokerConfig
 from entropy.errors import Refused
 from entropy.notify import WARNING, Log
 from entropy.reservoir import Output, Reservoir
-from entropy.wire.codes import DrawKind, RefusedCode, RetryReason
+from entropy.wire.codes import DrawKind, RefusedCode, RetryReason, Role
 from entropy.wire.frames import Accepted, Block, Draw, Feed, Recall, Retry, Welcome
 
 SEED_BYTES = 64  # a longer draw is a topup, whatever it is called
@@ -88,6 +88,7 @@ class Service:
         self.retries: Counter[RetryReason] = Counter()
         self.draining_retries = 0  # not among them: nothing is amiss
         self.uncredited_replies = 0
+        self.stirred_bytes = 0  # that peers pushed
         self.fell_low: Callable[[], None] = lambda: None  # the reservoir went below its low mark
         self._monotonic_seconds = monotonic_seconds
         self._unix_seconds = unix_seconds
@@ -242,6 +243,8 @@ class Service:
 
     def feed(self, session: SessionFacts, message: Feed) -> Accepted:
         """Take blocks in and give them to those who wait."""
+        if session.role is Role.PEER:
+            return self._stirred(session, message)
         self.logins.permitted(session.key, "feed")
         record, now = session.record, self._monotonic_seconds()
         if message.blocks:
@@ -265,6 +268,16 @@ class Service:
         else:
             credited_bits = 0
         return self._accepted(session, credited_bits)
+
+    def _stirred(self, session: SessionFacts, message: Feed) -> Accepted:
+        """Another broker's kernel gives bytes: they are mixed in, and worth nothing to anybody."""
+        self.logins.permitted(session.key, "peer")
+        if message.credit_bits:
+            raise Refused(RefusedCode.PERMISSION)
+        for block in message.blocks:
+            self.reservoir.stir(block)
+        self.stirred_bytes += sum(map(len, message.blocks))
+        return self._accepted(session, 0)
 
     def recall(self, session: SessionFacts, message: Recall) -> Accepted:
         """Drop what is still held of a session's blocks. Their numbers may be used again."""

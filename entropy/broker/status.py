@@ -123,6 +123,12 @@ def metrics(broker: Broker) -> list[Metric]:
     ]
     figures += [
         _one(
+            "stirred_bytes_total",
+            "counter",
+            "Bytes that peers pushed, mixed in without credit.",
+            service.stirred_bytes,
+        ),
+        _one(
             "clone_resets_total",
             "counter",
             "Times that all was destroyed because this machine was copied or suspended.",

@@ -220,6 +220,8 @@ def test_what_a_peer_gave_before_is_not_taken_in(fleet: Fleet) -> None:
                 two.config,
                 two.service,
                 lambda: epochs.pop(0),
+                asyncio.Lock(),
+                two.random,
                 two.log,
             )
             await link._draw_all()

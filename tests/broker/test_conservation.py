@@ -1,6 +1,6 @@
 """Credit is conserved over a fleet, whatever happens in whatever order.
 
-Two brokers, feeders, and clients, with messages that are under way, arrive or are lost; feeders
+Three brokers, feeders, and clients, with messages that are under way, arrive or are lost; feeders
 recall and reconnect, clients wait, give up and hang up, brokers draw from each other, ids are
 revoked. After every step: born = held + in flight + received + lost + spent. The kernel's
 generator gives nothing but zeros here, and still no block is used twice and no two replies share
@@ -28,7 +28,7 @@ from tests.broker.desk import KEY_ID, Ledger, config
 
 CLIENTS = ("vm1", "vm2", "vm3", "vm4", "vm5")
 FEEDERS = ("rng1", "rng2")
-BROKERS = ("broker1", "broker2")
+BROKERS = ("broker1", "broker2", "broker3")
 ROLES = {
     **dict.fromkeys(CLIENTS, (Role.CLIENT, "draw")),
     **dict.fromkeys(FEEDERS, (Role.FEEDER, "feed")),
@@ -100,10 +100,12 @@ class FleetMachine(RuleBasedStateMachine):
                 self.log_in(broker, name)
 
     def log_in(self, broker: str, name: str) -> None:
-        if self.ledger.entry((name, KEY_ID)) is None:
+        role = ROLES[name][0]
+        elsewhere = self.services[broker].draining and role is not Role.CLIENT
+        if self.ledger.entry((name, KEY_ID)) is None or elsewhere:
             return
         self.n_logins += 1
-        auth = Auth(ROLES[name][0], name, KEY_ID, bytes(16), self.n_logins, bytes(32), bytes(32))
+        auth = Auth(role, name, KEY_ID, bytes(16), self.n_logins, bytes(32), bytes(32))
         self.sessions[broker, name] = self.services[broker].logins.login(auth)
         self.next_sequence[broker, name] = 0
 
@@ -236,9 +238,13 @@ class FleetMachine(RuleBasedStateMachine):
 
     # Brokers among themselves
 
-    @rule(broker=st.sampled_from(BROKERS), n_bytes=st.sampled_from((64, 100, 256, 4096)))
-    def broker_draws_from_its_peer(self, broker: str, n_bytes: int) -> None:
-        peer = BROKERS[1 - BROKERS.index(broker)]
+    @rule(
+        broker=st.sampled_from(BROKERS),
+        other=st.integers(1, len(BROKERS) - 1),
+        n_bytes=st.sampled_from((64, 100, 256, 4096)),
+    )
+    def broker_draws_from_a_peer(self, broker: str, other: int, n_bytes: int) -> None:
+        peer = BROKERS[(BROKERS.index(broker) + other) % len(BROKERS)]
         native_before = self.native(peer)
         draw = Draw(DrawKind.PEER, n_bytes, 0)
         reply = self.services[peer].draw(self.sessions[peer, broker], draw)
@@ -246,6 +252,28 @@ class FleetMachine(RuleBasedStateMachine):
         if isinstance(reply, Block):
             self.check_pieces(reply)
             self.transfers.append((broker, reply))
+
+    @rule(broker=st.sampled_from(BROKERS), other=st.integers(1, len(BROKERS) - 1))
+    def broker_stirs_a_peer(self, broker: str, other: int) -> None:
+        """The classic way: bytes that everybody could know, again and again, for no credit."""
+        peer = BROKERS[(BROKERS.index(broker) + other) % len(BROKERS)]
+        before = self.services[peer].reservoir.accounting()
+        self.services[peer].feed(self.sessions[peer, broker], Feed(0, 0, (bytes(64),)))
+        assert self.services[peer].reservoir.accounting() == before
+
+    @rule(broker=st.sampled_from(BROKERS))
+    def a_broker_is_copied(self, broker: str) -> None:
+        """What it held is lost; its kernel and its new epoch are what they were."""
+        self.services[broker].reservoir.begin_anew(bytes(16), b"")
+
+    @rule(broker=st.sampled_from(BROKERS), on=st.booleans())
+    def a_broker_is_drained(self, broker: str, on: bool) -> None:
+        service = self.services[broker]
+        service.drain(on)
+        for where, draw in [*self.waiting]:
+            if on and where == broker:
+                assert isinstance(draw.reply, Retry)
+                self.waiting.remove((where, draw))
 
     @precondition(lambda self: self.transfers)
     @rule(arrives=st.booleans())

@@ -156,3 +156,62 @@ def test_a_bug_in_a_part_is_told_and_the_broker_serves_on(
 
     monkeypatch.setattr(PeerLink, "_top_up", bug)
     asyncio.run(story())
+
+
+def test_several_peers_are_drawn_from_in_turn(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None gives all that is missing while another has something, too."""
+    monkeypatch.setattr("entropy.broker.peer.DRAW_LIMIT_BYTES", 4 * 64)
+
+    async def story() -> None:
+        fleet.credential("broker3", "peer")
+        rng1, rng2 = (fleet.credential(name, "feed") for name in ("rng1", "rng2"))
+        async with (
+            fleet.broker("broker1", reservoir=RICH) as one,
+            fleet.broker("broker2", reservoir=RICH) as two,
+        ):
+            for broker, rng in ((one, rng1), (two, rng2)):
+                feeder = await fleet.connect(broker, rng, Role.FEEDER)
+                await feeder.request(feed(24))
+            peers = (fleet.peer("broker1", one, "broker3"), fleet.peer("broker2", two, "broker3"))
+            # one more, that is away: it holds up nobody
+            away = PeerConfig("broker9", "127.0.0.1:1", str(fleet.folder / "broker3.json"))
+            async with fleet.broker("broker3", reservoir=POOR, peers=(*peers, away)) as three:
+                await until(lambda: three.service.reservoir.imported_blocks == 16)
+                gave = [b.service.reservoir.accounting().exported_bits for b in (one, two)]
+                assert sum(gave) == 16 * 448 == three.service.reservoir.accounting().imported_bits
+                assert min(gave) >= 4 * 448
+                await until(lambda: three.peers[2].state == "unreachable")
+                assert all(map(balanced, (one, two, three)))
+
+    asyncio.run(story())
+
+
+def test_the_classic_way(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes of the local kernel into the peer: mixed in, and no credit."""
+    sleep = asyncio.sleep
+
+    async def short(seconds: float) -> None:
+        await sleep(seconds / 1000)
+
+    async def story() -> None:
+        fleet.credential("broker2", "peer")
+        async with fleet.broker("broker1") as one:
+            [peer] = (fleet.peer("broker1", one, "broker2"),)
+            peer = dataclasses.replace(peer, stir_interval_seconds=10)
+            key = bytes(one.service.reservoir._key)
+            monkeypatch.setattr("entropy.broker.peer.asyncio.sleep", short)
+            async with fleet.broker("broker2", peers=(peer,)) as two:
+                await until(lambda: one.service.stirred_bytes >= 128)
+                await until(lambda: two.peers[0].stirred_bytes >= 128)
+                assert bytes(one.service.reservoir._key) != key
+                assert not any(one.service.reservoir.accounting())
+                fleet.revoke("broker2")
+                one._apply_acl()
+                await until(lambda: two.peers[0].stir_error)
+            monkeypatch.undo()
+        said = [line for line in fleet.lines if "cannot stir" in line]
+        assert len(said) == 1  # once, however often it fails
+
+    asyncio.run(story())

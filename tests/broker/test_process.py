@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,13 +26,14 @@ ROOT = Path(__file__).resolve().parents[2]
 _KEYS = ("id", "site_id", "listen", "acl", "certificate", "key", "ca", "control_socket")
 
 
-def write_config(fleet: Fleet) -> Path:
-    config = fleet.config()
-    path = fleet.folder / "broker.toml"
+def write_config(fleet: Fleet, name: str = "broker1", more: str = "") -> Path:
+    config = fleet.config(name)
+    path = fleet.folder / f"{name}.toml"
     path.write_text(
         "[broker]\n"
         + "".join(f"{name} = {json.dumps(getattr(config, name))}\n" for name in _KEYS)
         + '[admin]\nlisten = ""\n'
+        + more
     )
     return path
 
@@ -55,8 +57,9 @@ class Process:
 
 
 @contextmanager
-def running(fleet: Fleet, config: Path) -> Iterator[Process]:
-    notify_path = fleet.folder / "notify"
+def running(fleet: Fleet, config: Path, watchdog_seconds: float = 0.1) -> Iterator[Process]:
+    """A broker; who reads none of its notices for long gives it a slow watchdog."""
+    notify_path = config.with_suffix(".notify")
     notify_path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
         notices.bind(str(notify_path))
@@ -64,7 +67,11 @@ def running(fleet: Fleet, config: Path) -> Iterator[Process]:
         process = subprocess.Popen(
             [sys.executable, "-m", "entropy", "broker", "--config", str(config)],
             cwd=ROOT,
-            env=os.environ | {"NOTIFY_SOCKET": str(notify_path), "WATCHDOG_USEC": "100000"},
+            env=os.environ
+            | {
+                "NOTIFY_SOCKET": str(notify_path),
+                "WATCHDOG_USEC": str(round(watchdog_seconds * 1_000_000)),
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -76,11 +83,11 @@ def running(fleet: Fleet, config: Path) -> Iterator[Process]:
             process.communicate()
 
 
-def ask(fleet: Fleet, command: str) -> dict[str, object]:
+def ask(fleet: Fleet, command: str, name: str = "broker1") -> dict[str, Any]:
     with socket.socket(socket.AF_UNIX) as control:
-        control.connect(str(fleet.folder / "broker1.sock"))
+        control.connect(str(fleet.folder / f"{name}.sock"))
         control.sendall(json.dumps({"command": command}).encode() + b"\n")
-        answer: dict[str, object] = json.loads(control.makefile().readline())
+        answer: dict[str, Any] = json.loads(control.makefile().readline())
         return answer
 
 

@@ -226,7 +226,8 @@ def test_permission_is_asked_for_every_message(
             return desk.service.feed(session, message)
         return desk.service.recall(session, message)
 
-    if permission == needs:
+    asks_for_the_fill = message == Feed(0, 0, ())
+    if permission == needs or (permission == "peer" and asks_for_the_fill):
         say()
     else:
         with pytest.raises(Refused) as caught:
@@ -238,6 +239,19 @@ def test_permission_is_asked_for_every_message(
     with pytest.raises(Refused) as caught:
         say()
     assert caught.value.code is RefusedCode.AUTHENTICATION
+
+
+def test_what_a_peer_pushes_is_stirred_and_earns_nothing() -> None:
+    desk = filled(10)
+    session = desk.login("broker2", "peer")
+    before, key = desk.reservoir.accounting(), bytes(desk.reservoir._key)
+    accepted = desk.service.feed(session, Feed(0, 0, (bytes(64), bytes(64))))
+    assert (accepted.credited_bits, accepted.fill_blocks) == (0, 10)
+    assert desk.reservoir.accounting() == before
+    assert bytes(desk.reservoir._key) != key
+    assert desk.service.stirred_bytes == 128
+    with pytest.raises(Refused):
+        desk.service.feed(session, Feed(2, 1, (bytes(64),)))  # one bit is too much
 
 
 def test_a_role_needs_its_permission() -> None:
