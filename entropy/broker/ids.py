@@ -15,6 +15,9 @@ from entropy.config import LimitsConfig
 from entropy.credentials import AclEntry
 from entropy.reservoir import BLOCK_BITS
 
+LATE_LOGINS = 16  # a login may be overtaken by so many others of its machine, less one,
+LATE_SECONDS = 30.0  # and by so much: TLS and proof may take 10 s each
+_SEEN_MASK = (1 << LATE_LOGINS) - 1
 _EARLIER_BOOTS = 8
 _OUTSIDE_ADDRESSES = 4
 
@@ -24,8 +27,10 @@ class IdRecord:
 
     __slots__ = (
         "_boot_id",
+        "_counted_seconds",
         "_counter",
         "_earlier_boot_ids",
+        "_seen",
         "bytes_bucket",
         "credit_bucket",
         "delivered_bits",
@@ -77,6 +82,8 @@ class IdRecord:
         # Signs of a clone
         self._boot_id = b""
         self._counter = -1
+        self._seen = 0  # bit n: counter - n has come
+        self._counted_seconds = 0.0  # when the counter came
         self._earlier_boot_ids: deque[bytes] = deque(maxlen=_EARLIER_BOOTS)
 
     def change_limits(self, entry: AclEntry, limits: LimitsConfig, now_seconds: float) -> None:
@@ -93,20 +100,37 @@ class IdRecord:
         self.outside_addresses.append(address)
         return f"it came from {address}, which is none of its addresses"
 
-    def note_boot(self, boot_id: bytes, counter: int) -> str | None:
-        """Remember a login. Says what is wrong if a clone or an old snapshot seems to be in use."""
+    def note_boot(self, boot_id: bytes, counter: int, now_seconds: float) -> str | None:
+        """Remember a login. Says what is wrong if a clone or an old snapshot seems to be in use.
+
+        Two processes of one machine (its client, and somebody's `entropy draw`) take their numbers
+        in order and may arrive in any: a number is good if it is new, and little below the last.
+        """
         if boot_id == self._boot_id:
-            before, self._counter = self._counter, max(self._counter, counter)
-            if counter > before:
-                return None
-            return f"its counter went from {before} to {counter} within one boot"
+            return self._note_counter(counter, now_seconds)
         earlier = boot_id in self._earlier_boot_ids
         if earlier:
             self._earlier_boot_ids.remove(boot_id)
         if self._boot_id:
             self._earlier_boot_ids.append(self._boot_id)
-        self._boot_id, self._counter = boot_id, counter
+        self._boot_id, self._counter, self._seen = boot_id, counter, 1
+        self._counted_seconds = now_seconds
         return "it came back with the boot id of an earlier boot" if earlier else None
+
+    def _note_counter(self, counter: int, now_seconds: float) -> str | None:
+        """As IPsec's anti-replay window (RFC 4303, section 3.4.3), and only for a short time."""
+        before = self._counter
+        ahead = counter - before
+        if ahead > 0:
+            self._seen = (self._seen << min(ahead, LATE_LOGINS) | 1) & _SEEN_MASK
+            self._counter, self._counted_seconds = counter, now_seconds
+            return None
+        bit = 1 << min(-ahead, LATE_LOGINS)
+        in_time = now_seconds - self._counted_seconds <= LATE_SECONDS
+        if -ahead < LATE_LOGINS and in_time and not self._seen & bit:
+            self._seen |= bit
+            return None
+        return f"its counter went from {before} to {counter} within one boot"
 
 
 def _is_in(address: str, networks: Iterable[str]) -> bool:

@@ -84,7 +84,7 @@ class Logins:
         self.uses.note(key, self._unix_seconds(), durably=bootstrap)
         now = self._monotonic_seconds()
         record = self.ids.login(entry, now)
-        trouble = record.note_boot(auth.boot_id, auth.counter)
+        trouble = record.note_boot(auth.boot_id, auth.counter, now)
         if trouble is not None:
             self._alarms.note(auth.id, f"{trouble}: is it a clone, or restored from a snapshot?")
         trouble = record.note_address(entry, address)
