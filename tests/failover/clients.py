@@ -11,16 +11,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lab.names import STATE
+from tests.failover.reach import Reach
 from tests.failover.records import Record, record_of
-from tests.fleet.conftest import VMS, Fleet, wait_until
+from tests.fleet.conftest import VMS, wait_until
 
 FOLDER = "/run/entropy-load"
 UNIT = "entropy-load-{name}"
+_MARK = "== next client"
 CLIENTS = {vm: (vm, f"load{number}") for number, vm in enumerate(VMS, 1)}  # ids, by host
 
 # The second client of a VM draws as another id: its credential comes from the controller.
+# A load that was cut off before is ended first.
 _SETUP = """
 set -eu
+systemctl stop entropy-load-{own} entropy-load-{other} 2>/dev/null || true
 rm -rf {folder}; mkdir -m 0700 {folder} {folder}/state-{own} {folder}/state-{other}
 umask 077
 tar -xf - -C {folder}
@@ -30,8 +34,7 @@ for name in {own} {other}; do
   printf '%s\\n' '[client]' 'site_id = "{site_id}"' "credential = \\"$credential\\"" \
     'ca = "/etc/entropy/ca.pem"' 'brokers = ["{vip}:25226"]' 'credit = false' \
     "state_dir = \\"{folder}/state-$name\\"" >{folder}/$name.toml
-  systemctl reset-failed entropy-load-$name 2>/dev/null || true
-  systemd-run --quiet --unit=entropy-load-$name /usr/bin/python3 {folder}/load.py $name \
+  systemd-run --quiet --collect --unit=entropy-load-$name /usr/bin/python3 {folder}/load.py $name \
     {folder}/$name.toml {folder}
 done
 """
@@ -40,7 +43,7 @@ done
 class Load:
     """Begins at `start`; `stop` ends it and leaves nothing on the hosts."""
 
-    def __init__(self, fleet: Fleet, folder: Path) -> None:
+    def __init__(self, fleet: Reach, folder: Path) -> None:
         self._fleet = fleet
         self._folder = folder
         self._read_bytes: dict[str, int] = {}
@@ -62,22 +65,7 @@ class Load:
             setup = _SETUP.format(
                 folder=FOLDER, own=own, other=other, site_id=site_id, vip=self._fleet.vip
             )
-            subprocess.run(
-                [
-                    "ssh",
-                    "-F",
-                    str(STATE / "ssh_config"),
-                    host,
-                    "sudo",
-                    "bash",
-                    "-c",
-                    _quoted(setup),
-                ],
-                input=archive,
-                capture_output=True,
-                check=True,
-                timeout=60,
-            )
+            self._fleet.ssh_bytes(host, setup, archive)
         begin = time.monotonic()
         wait_until(lambda: self.all_answered_since(begin), "every client of the load draws")
 
@@ -86,7 +74,7 @@ class Load:
             units = " ".join(UNIT.format(name=name) for name in names)
             self._fleet.ssh(
                 host,
-                f"systemctl stop {units}; systemctl reset-failed {units}; rm -rf {FOLDER}",
+                f"systemctl stop {units}; rm -rf {FOLDER}",
                 check=False,
             )
 
@@ -129,12 +117,16 @@ class Load:
             return list(pool.map(one, CLIENTS))
 
     def _read_host(self, host: str) -> list[Record]:
+        names = CLIENTS[host]
+        wanted = [
+            f"tail -c +{self._read_bytes.get(n, 0) + 1} {FOLDER}/{n}.jsonl; echo" for n in names
+        ]
+        # An empty line ends what is of one client, and the draw that it is writing down.
+        text = self._fleet.ssh(host, f"; echo {_MARK}; ".join(wanted)).stdout
         found = []
-        for name in CLIENTS[host]:
-            start = self._read_bytes.get(name, 0)
-            text = self._fleet.ssh(host, f"tail -c +{start + 1} {FOLDER}/{name}.jsonl").stdout
-            whole = text[: text.rfind("\n") + 1]
-            self._read_bytes[name] = start + len(whole.encode())
+        for name, part in zip(names, text.split(_MARK + "\n")):
+            whole = part[: part[:-1].rfind("\n") + 1]
+            self._read_bytes[name] = self._read_bytes.get(name, 0) + len(whole.encode())
             found += [record_of(name, json.loads(line)) for line in whole.splitlines()]
         return found
 
@@ -150,7 +142,3 @@ def _export(credential_id: str, path: Path) -> None:
         capture_output=True,
         env=os.environ,
     )
-
-
-def _quoted(command: str) -> str:
-    return "'" + command.replace("'", "'\\''") + "'"

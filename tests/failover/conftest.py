@@ -6,15 +6,18 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.failover.reach import Reach
 from tests.failover.scene import Scene
-from tests.fleet.conftest import Fleet
 
 
 @pytest.fixture(scope="session")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    scene = Scene(Fleet(), tmp_path_factory.mktemp("failover"))
+    folder = tmp_path_factory.mktemp("failover")
+    fleet = Reach(folder)
+    scene = Scene(fleet, folder)
     try:
         scene.load.start()
         yield scene
     finally:
         scene.load.stop()
+        fleet.close()

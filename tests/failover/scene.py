@@ -15,7 +15,8 @@ from tests.failover import books, packages, records
 from tests.failover.books import Snapshot
 from tests.failover.clients import Load
 from tests.failover.holders import Watch
-from tests.fleet.conftest import BROKERS, Fleet, wait_until
+from tests.failover.reach import Reach
+from tests.fleet.conftest import BROKERS, wait_until
 
 FEEDERS = {"rng1": "broker1", "rng2": "broker2"}
 FEEDER_UNIT = "entropy-feeder@drill"
@@ -55,7 +56,7 @@ class Drilled(NamedTuple):
 
 
 class Scene:
-    def __init__(self, fleet: Fleet, folder: Path) -> None:
+    def __init__(self, fleet: Reach, folder: Path) -> None:
         self.fleet = fleet
         self.load = Load(fleet, folder)
         self.watch = Watch(fleet)
@@ -85,8 +86,14 @@ class Scene:
         }
 
     def holder(self) -> str:
-        wait_until(self.fleet.vip_holder, "one broker holds the virtual address", 20)
-        return str(self.fleet.vip_holder())
+        found: list[str | None] = []
+
+        def one() -> bool:
+            found.append(self.fleet.vip_holder())
+            return found[-1] is not None
+
+        wait_until(one, "one broker holds the virtual address", 20)
+        return str(found[-1])
 
     # Putting right
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from lab.names import CHECKOUT
 from tests.failover.drills import ALL
+from tests.failover.reach import Reach
 from tests.failover.scene import Drilled, Scene
-from tests.fleet.conftest import Fleet
 
 PAGE = CHECKOUT / "docs/failover.md"
 BEGIN, END = "<!-- drills: made by make drills -->", "<!-- end of drills -->"
@@ -61,7 +61,8 @@ def main() -> int:
     arguments = parser.parse_args()
     n_problems = 0
     with tempfile.TemporaryDirectory() as folder:
-        scene = Scene(Fleet(), Path(folder))
+        fleet = Reach(Path(folder))
+        scene = Scene(fleet, Path(folder))
         try:
             scene.load.start()
             for name in arguments.only:
@@ -85,6 +86,7 @@ def main() -> int:
                 print(line, flush=True)
         finally:
             scene.load.stop()
+            fleet.close()
     return 1 if n_problems else 0
 
 
