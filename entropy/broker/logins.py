@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import Callable
 
 from entropy.broker.access import Access, Key
@@ -15,6 +16,7 @@ from entropy.errors import Refused
 from entropy.wire.codes import RefusedCode, Role
 from entropy.wire.frames import Auth
 
+_ENTRIES_A_STEP = 256  # 1 ms
 PERMISSIONS = {Role.CLIENT: "draw", Role.FEEDER: "feed", Role.PEER: "peer"}
 
 
@@ -109,18 +111,18 @@ class Logins:
             raise Refused(RefusedCode.PERMISSION)
         return entry
 
-    def apply_acl(self) -> set[Key]:
-        """Read the access list anew. Returns the keys whose sessions must end."""
-        gone = self.access.reload()
+    def adopt_list(self) -> Iterator[None]:
+        """The access list is another one. Goes on in small steps, for others to come between."""
         self.ids.keep_only(name for name, _ in self.access.acl.entries)
         self.uses.keep_only(self.access.acl.entries)
         self._expired_keys.clear()
         now = self._monotonic_seconds()
-        for entry in self.access.acl.entries.values():
+        for i, entry in enumerate(self.access.acl.entries.values()):
             record = self.ids.find(entry.id)
             if record is not None:
                 record.change_limits(entry, self._limits, now)
-        return gone
+            if i % _ENTRIES_A_STEP == 0:
+                yield
 
     def _in_force(self, key: Key) -> AclEntry | None:
         """The entry of a key, unless its time is over."""

@@ -72,6 +72,7 @@ class Broker:
         self._admin: Admin | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._peer_tasks: list[asyncio.Task[None]] = []
+        self._applying = asyncio.Lock()  # one access list at a time
         self._started_seconds = 0.0
         self._stopping = False
         self._n_strangers = 0
@@ -113,7 +114,7 @@ class Broker:
                 {
                     "status": lambda _: {"status": self.status()},
                     "keys": lambda _: report.keys(self),
-                    "apply-acl": lambda _: self._apply_acl(),
+                    "apply-acl": lambda _: self.apply_acl(),
                     "drain": self._draining.command,
                 },
             )
@@ -234,18 +235,22 @@ class Broker:
         finally:
             self.sessions.discard(session)
 
-    def _apply_acl(self) -> dict[str, Any]:
-        gone = self.service.logins.apply_acl()
-        cut = [session for session in self.sessions if session.key in gone]
-        for session in cut:
-            session.cut(RefusedCode.AUTHENTICATION)
-        generation = self.access.acl.generation
-        self.log(
-            f"access list of generation {generation} applied: {len(self.access.acl.entries)}"
-            f" entries, {len(gone)} no longer valid, {len(cut)} sessions cut",
-            NOTICE,
-        )
-        return {"generation": generation}
+    async def apply_acl(self) -> dict[str, Any]:
+        """Read the access list anew, cut the sessions of keys that are gone; its generation."""
+        async with self._applying:
+            gone = await asyncio.to_thread(self.access.reload)
+            cut = [session for session in self.sessions if session.key in gone]
+            for session in cut:
+                session.cut(RefusedCode.AUTHENTICATION)
+            for _ in self.service.logins.adopt_list():
+                await asyncio.sleep(0)
+            acl = self.access.acl
+            self.log(
+                f"access list of generation {acl.generation} applied: {len(acl.entries)}"
+                f" entries, {len(gone)} no longer valid, {len(cut)} sessions cut",
+                NOTICE,
+            )
+            return {"generation": acl.generation}
 
     def current_epoch(self) -> bytes:
         """The epoch, after looking whether another one has to begin."""

@@ -68,6 +68,13 @@ class Desk:
         )
         self._n_logins = 0
 
+    def apply_acl(self) -> set[Key]:
+        """As the broker does it, in one go."""
+        gone = self.ledger.reload()
+        for _ in self.service.logins.adopt_list():
+            pass
+        return gone
+
     def login(
         self,
         name: str,

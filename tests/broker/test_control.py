@@ -17,6 +17,7 @@ import pytest
 from entropy.authority import certificate_fingerprint
 from entropy.broker.server import Broker
 from entropy.config import CloneConfig
+from entropy.credentials import new_credential
 from entropy.errors import ConfigError
 from entropy.wire.codes import Role
 from tests.broker.fleet import Fleet, a_block, draw, feed
@@ -232,5 +233,27 @@ def test_the_file(fleet: Fleet) -> None:
             async with fleet.broker():
                 pass
         assert path.read_text() == "precious"
+
+    asyncio.run(story())
+
+
+def test_a_long_list_does_not_hold_up_the_others(fleet: Fleet) -> None:
+    """The loop goes on turning while a list is read, and while its limits come into force."""
+
+    async def story() -> None:
+        fleet.publish()
+        async with fleet.broker() as broker:
+            generation = fleet.generation
+            names = [f"vm{i}" for i in range(3000)]
+            fleet.credentials |= {name: new_credential(name, "lab", ["draw"]) for name in names}
+            fleet.limits |= {name: {} for name in names}
+            fleet.publish()
+            n_turns = [0, 0]  # with the old list in force, with the new one
+            applying = asyncio.create_task(command(broker, "apply-acl"))
+            while not applying.done():
+                n_turns[broker.access.acl.generation != generation] += 1
+                await asyncio.sleep(0)
+            assert (await applying)["generation"] == generation + 1
+            assert min(n_turns) >= 10
 
     asyncio.run(story())

@@ -125,7 +125,7 @@ def test_a_peer_that_comes_back_is_used_again(fleet: Fleet) -> None:
             async with fleet.broker("broker2", reservoir=POOR, peers=peers) as two:
                 await until(lambda: two.peers[0].state == "refused")
                 fleet.credential("broker2", "peer")
-                one._apply_acl()
+                await one.apply_acl()
                 feeder = await fleet.connect(one, rng1, Role.FEEDER)
                 await feeder.request(feed(12))
                 await until(lambda: two.service.reservoir.imported_blocks == 8)
@@ -208,7 +208,7 @@ def test_the_classic_way(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
                 assert bytes(one.service.reservoir._key) != key
                 assert not any(one.service.reservoir.accounting())
                 fleet.revoke("broker2")
-                one._apply_acl()
+                await one.apply_acl()
                 await until(lambda: two.peers[0].stir_error)
             monkeypatch.undo()
         said = [line for line in fleet.lines if "cannot stir" in line]

@@ -394,7 +394,7 @@ def test_a_new_access_list_changes_limits_and_forgets() -> None:
     desk.ledger.admit("vm1", "draw", rate_bytes_per_second=1, burst_bytes=64)
     desk.ledger.revoke("vm2")
     desk.ledger.next_gone = {("vm2", KEY_ID)}
-    assert desk.service.logins.apply_acl() == {("vm2", KEY_ID)}
+    assert desk.apply_acl() == {("vm2", KEY_ID)}
     assert desk.service.logins.ids.find("vm2") is None
     assert summary(desk.service.draw(vm1, draw(4096))) == (64, 448)
     assert summary(desk.service.draw(vm1, draw(64))) == (RetryReason.RATE, 64_001)

@@ -257,7 +257,7 @@ def test_revocation_cuts_live_sessions(fleet: Fleet) -> None:
             waiting = asyncio.create_task(drawing.request(draw(wait_ms=60_000)))
             await until(lambda: len(broker.service.queue) == 1)
             fleet.revoke("vm1")
-            assert broker._apply_acl() == {"generation": 3}
+            assert await broker.apply_acl() == {"generation": 3}
             refused = RefusedMessage(RefusedCode.AUTHENTICATION)
             assert await waiting == refused
             assert await idle.request(draw()) == refused
@@ -286,7 +286,7 @@ def test_a_draw_that_waits_gets_nothing_once_its_key_is_revoked(fleet: Fleet) ->
             facts = next(s._facts for s in broker.sessions if s.key == ("rng1", rng1.key_id))
             assert facts is not None
             fleet.revoke("vm1")
-            broker._apply_acl()
+            await broker.apply_acl()
             broker.service.feed(facts, feed(2))  # before any other task had its turn
             assert broker.service.reservoir.held_blocks == 1
             assert await draws[0] == RefusedMessage(RefusedCode.AUTHENTICATION)
@@ -459,7 +459,7 @@ def test_a_key_that_was_replaced_under_its_id_is_cut_too(fleet: Fleet) -> None:
             client = await fleet.connect(broker, vm1)
             fleet.credentials["vm1"] = vm1._replace(secret=bytes(32))
             fleet.publish()
-            broker._apply_acl()
+            await broker.apply_acl()
             assert await client.request(draw()) == RefusedMessage(RefusedCode.AUTHENTICATION)
 
     asyncio.run(story())

@@ -93,7 +93,7 @@ def test_the_memory_of_uses_follows_the_list(tmp_path: Path) -> None:
     desk.login("vm2")
     assert desk.service.logins.uses.unix(("vm2", KEY_ID)) == START_UNIX
     desk.ledger.revoke("vm2")
-    desk.service.logins.apply_acl()
+    desk.apply_acl()
     assert desk.service.logins.uses.unix(("vm2", KEY_ID)) is None
     assert FirstUses(str(tmp_path)).unix(KEY) == START_UNIX
 

@@ -131,7 +131,7 @@ def test_a_new_credential_is_used_though_nothing_is_wanted(site: Site) -> None:
             await until(lambda: gateway.drawing.broker_id)
             session = gateway.drawing._connection
             new = site.fleet.second_key("gw1")
-            broker.service.logins.apply_acl()
+            await broker.apply_acl()
             site.fleet.secret("gw1.json", dump_credential(new).encode())
             await until(lambda: gateway.drawing._connection not in (session, None))
             (client,) = [c for c in broker.status()["clients"] if c["id"] == "gw1"]

@@ -62,7 +62,7 @@ class Outside:
 
     def apply_list(self) -> None:
         """Let the broker read the list of credentials anew."""
-        self._loop.call_soon_threadsafe(self.broker.service.logins.apply_acl)
+        self._do(self.broker.apply_acl())
 
     def restart_gateway(self) -> None:
         self._do(self._of_gateway.aclose())
