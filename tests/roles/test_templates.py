@@ -193,6 +193,16 @@ def test_keepalived_never_preempts() -> None:
     assert [re.findall(r"priority (\d+)", text) for text in texts] == [["150"], ["149"]]
 
 
+def test_a_keepalived_that_dies_leaves_no_address_behind() -> None:
+    given = {"__entropy_keepalived_interface": "eth0"}
+    text = Inventory("dual").render("entropy_keepalived", "service.conf.j2", "broker1", **given)
+    assert re.findall(r"ExecStopPost=-ip address delete (.*)", text) == [
+        "10.0.0.10/32 dev eth0",
+        "fd00::10/128 dev eth0",
+    ]
+    assert "Restart=always\n" in text
+
+
 def test_two_hosts_with_one_role_each_and_both_have_different_ids() -> None:
     def ids(inventory: Inventory, host: str) -> Any:
         own = inventory.value("entropy_credentials", "entropy_credentials_own", host)
