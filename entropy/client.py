@@ -87,21 +87,21 @@ def _feed_once(config: ClientConfig) -> int:
 
         dial.check(config)
         watch = CloneWatch(config.clone.generation_file)
-        platform, state = watch.generation(), ClientState(config.state_dir)
+        sign, names, state = watch.generation(), watch.names(), ClientState(config.state_dir)
         watch.close()
         known = state.read()
         fed_before = known.get("fed_boot_id") == kernel.boot_id().hex()
         client, kind = Client(config), DrawKind.SEED
         if not fed_before:
             SavedSeed(config.state_dir).use()
-        elif known.get("platform") == platform.hex():
+        elif not _is_another(known.get("platform"), names):
             kind = DrawKind.TOPUP
         else:
             log("this platform calls the machine another: it was cloned or restored", NOTICE)
-            client.begin_generation(platform)
+            client.begin_generation(sign)
         outcome = client.feed(kind, config.seed_timeout_seconds)
         if isinstance(outcome, Fed):
-            state.record(platform=platform.hex())
+            state.record(platform=names)
             SavedSeed(config.state_dir).save()
     finally:
         late.cancel()
@@ -109,6 +109,13 @@ def _feed_once(config: ClientConfig) -> int:
         log(f"no {kind.name.lower()}: going on without one", WARNING)
         return 1
     return 0
+
+
+def _is_another(before: Any, now: dict[str, str]) -> bool:
+    """Whether something that was called one thing is called another now (CloneWatch.names)."""
+    if not isinstance(before, dict):
+        return False
+    return any(before[where] != name for where, name in now.items() if where in before)
 
 
 def _give_up() -> None:

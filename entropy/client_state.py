@@ -9,10 +9,10 @@ making: the kernel's stands in its twin's logins too. It tells the broker so, an
 that both remember is never used again.
 
 `state.json` in the state directory: counter, boot_id (hex, of the last login), generation
-({"kernel_boot_id", "boot_id"}, both hex, since a clone), platform (hex, what tells it from its
-clones), last_fed_unix (seconds), fed_boot_id (hex), last_credit_bits (what the reply was worth),
-credited_to_kernel_bits (what the kernel was told of it), last_broker (its id; two joined by "+"),
-last_kind ("seed" or "topup").
+({"kernel_boot_id", "boot_id"}, both hex, since a clone), platform (what tells it from its
+clones, in hex by where it is from), last_fed_unix (seconds), fed_boot_id (hex), last_credit_bits
+(what the reply was worth), credited_to_kernel_bits (what the kernel was told of it), last_broker
+(its id; two joined by "+"), last_kind ("seed" or "topup").
 """
 
 from __future__ import annotations

@@ -115,6 +115,12 @@ class CloneWatch:
             [self._generation or b"", *(value or b"" for value in self._known.values())]
         )
 
+    def names(self) -> dict[str, str]:
+        """The same by where it is from, in hex; only what this process may read. For a state file:
+        another process may read more, so what both have is what can be compared."""
+        found = {"vmclock": self._generation, **self._known}
+        return {where: value.hex() for where, value in found.items() if value}
+
     def descriptor(self) -> int:
         """Readable, for poll(2), as soon as the kernel says something; -1 for none."""
         return self._log

@@ -259,6 +259,15 @@ def test_the_service_outlives_brokers_that_are_away(fleet: Fleet, dead_endpoint:
     assert "next try in" in error
 
 
+def test_what_only_some_may_read_makes_no_clone() -> None:
+    """Root, who reads the firmware's UUID, and the service, which does not, share a state file."""
+    service, root = {"/etc/machine-id": "aa"}, {"/etc/machine-id": "aa", "uuid": "bb"}
+    assert not client._is_another(service, root)
+    assert not client._is_another(root, service)
+    assert not client._is_another(None, root)
+    assert client._is_another(root, {"/etc/machine-id": "aa", "uuid": "cc"})
+
+
 def test_once_has_a_time_out(
     fleet: Fleet, fake_kernel: FakeKernel, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -190,6 +190,15 @@ def test_a_name_that_comes_or_goes_is_no_sign(platform: Platform) -> None:
     assert watch.look() == f"{platform.machine_id} changed"
 
 
+def test_names_are_what_can_be_read(platform: Platform) -> None:
+    assert platform.watch().names() == {}
+    platform.xen.write_text("one")
+    platform.vmclock.write_bytes(page(1, HAS_GENERATION, 7))
+    names = platform.watch().names()
+    assert set(names) == {"vmclock", str(platform.xen)}
+    assert names[str(platform.xen)] == b"one".hex()
+
+
 def test_a_file_stands_in_for_the_sign(platform: Platform) -> None:
     platform.generation.write_text("1")
     watch = platform.watch(generation_file=str(platform.generation))

@@ -261,6 +261,22 @@ def test_a_service_runs_as_its_own_user_and_well(machine: Machine, unit: str) ->
 
 
 @pytest.mark.usefixtures("running")
+def test_the_client_by_timer_instead(machine: Machine) -> None:
+    state, once = "/var/lib/entropy-client/state.json", "entropy-client-once.service"
+    before = json.loads(machine.sh(f"cat {state}"))["counter"]
+    machine.sh("systemctl start entropy-client.timer")
+    assert machine.show("entropy-client.service", "ActiveState") == "inactive"
+    # Its time is within a minute or so; whether it came is not what is tested here.
+    machine.sh(f"systemctl start {once}")
+    assert machine.show(once, "Result") == "success"
+    known = json.loads(machine.sh(f"cat {state}"))
+    assert known["counter"] > before
+    assert known["last_kind"] == "topup", "the machine had its seed"
+    machine.sh("systemctl start entropy-client.service")
+    assert machine.show("entropy-client.timer", "ActiveState") == "inactive"
+
+
+@pytest.mark.usefixtures("running")
 def test_an_upgrade_restarts_the_client_alone(machine: Machine) -> None:
     before = {unit: machine.show(unit, "MainPID") for unit in RUNNING}
     machine.sh("dpkg --install /mnt/*.deb")
