@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
 Groups = Mapping[str, list[str]]
+Members = Mapping[str, Collection[str]]
 HostVars = Mapping[str, Mapping[str, Any]]
 
 PORT = 25226
@@ -101,11 +102,13 @@ def credentials(names: Iterable[str], groups: Groups, hostvars: HostVars) -> lis
 
     And the tenant, where `entropy_tenant` names one, and the rate that a gateway needs.
     """
+    # Whether a host is in a group is asked for each; a list of Ansible's would be read each time.
+    of_groups = {group: dict.fromkeys(map(str, hosts)) for group, hosts in groups.items()}
     return [
         {
             "host": name,
             "role": role,
-            "id": _credential_id(name, role, groups, hostvars),
+            "id": _credential_id(name, role, of_groups, hostvars),
             "permissions": [PERMISSIONS[role]],
             "path": CREDENTIAL_PATHS[role],
             "group": f"entropy-{role}",
@@ -113,7 +116,7 @@ def credentials(names: Iterable[str], groups: Groups, hostvars: HostVars) -> lis
             **(_gateway_limits(hostvars[name]) if role == "gateway" else {}),
         }
         for name in names
-        for role in roles(name, groups)
+        for role in roles(name, of_groups)
     ]
 
 
@@ -122,7 +125,7 @@ def packages(name: str, groups: Groups) -> list[str]:
     return ["python3-entropy", *(f"entropy-{role}" for role in roles(name, groups))]
 
 
-def roles(name: str, groups: Groups) -> list[str]:
+def roles(name: str, groups: Members) -> list[str]:
     """What runs on a host. A broker's machine always has a client of its own."""
     is_broker = name in groups.get("entropy_brokers", [])
     found = ["broker"] if is_broker else []
@@ -141,7 +144,7 @@ def members(groups: Groups) -> list[str]:
     return list(dict.fromkeys(name for group in wanted for name in groups.get(group, [])))
 
 
-def _credential_id(name: str, role: str, groups: Groups, hostvars: HostVars) -> str:
+def _credential_id(name: str, role: str, groups: Members, hostvars: HostVars) -> str:
     """The plain id for a host's first role; the others carry the role behind a dot.
 
     A gateway always does: its host may become a client later, without a change of the gateway's.

@@ -6,6 +6,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 SHOWN_IDS = 20
+_OF_THE_HOST = ("host", "role", "path", "group")
+
+
+def wanted(fleet: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What entropy_credential is told of each credential: not where on its host it belongs."""
+    return [
+        {key: value for key, value in of_id.items() if key not in _OF_THE_HOST} for of_id in fleet
+    ]
 
 
 def lines(outcome: Mapping[str, Any], away: list[str], state: str) -> list[str]:
@@ -166,6 +174,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         return {
             "entropy_credential_lines": lines,
+            "entropy_credentials_wanted": wanted,
             "entropy_refusals": refusals,
             "entropy_stale_certificates": stale_certificates,
             "entropy_unseen": unseen,
