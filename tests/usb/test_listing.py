@@ -226,6 +226,13 @@ def test_the_first_real_one(machine: Machine) -> None:
     assert first_real([]) is None
 
 
+def test_cpu_jitter_is_no_device_to_choose() -> None:
+    """Every machine has it; where it earns credit, too, an operator has to name it."""
+    jitter = Device("CPU jitter", "", "jitterentropy_rng", "", "jitter:", 1, 7, "a reason", "", "")
+    assert not jitter.is_real
+    assert jitter._replace(uri="hwrng:name=one").is_real
+
+
 def test_as_json_and_as_text(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     machine.plug("2-4", "12d8:0001", serial="A1", driver="chaoskey")
     devices = machine.found()
