@@ -53,7 +53,7 @@ lock: ## resolve the dependencies anew into requirements/dev.txt
 		-o requirements/dev.txt
 
 .PHONY: help lock venv deb lab lab-down lab-status lab-ssh demo check test golden \
-	bench-feeder guest-figures health-table false-alarms clean
+	bench-feeder bench-credentials guest-figures health-table false-alarms clean
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
@@ -96,6 +96,9 @@ health-table: venv ## make the tables of docs/health-tests.md anew
 bench-feeder: venv ## how fast the USB driver reads, and what a whole feeder costs
 	@$(PY) -m lab install tests/usb/packages.txt
 	@umockdev-wrapper $(PY) -m tests.usb.bench
+
+bench-credentials: venv ## what issuing and publishing costs for 250, 1,000 and 4,000 VMs
+	@$(PY) -m tests.ansible.bench
 
 guest-figures: venv ## what guests gain from us, the table of docs/platforms.md: minutes
 	@$(PY) -m tests.guest.figures
