@@ -12,6 +12,9 @@ import pytest
 from entropy.client_child import Child
 from entropy.errors import ConfigError, CredentialError, EntropyError, KernelError, TransportError
 
+# The client has one thread. Here others' may be left, which Python 3.12 warns of.
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
 
 def test_it_reports(tmp_path: Path) -> None:
     child = Child(lambda: {"pid": os.getpid(), "list": [1, 2.5, None]})
