@@ -7,6 +7,7 @@ from typing import Callable
 from entropy.broker.agent import Agent
 from entropy.config import BrokerConfig
 from entropy.transport.listener import Handler, Server, serve
+from entropy.transport.pace import HandshakePace
 from entropy.transport.tls import server_context
 
 
@@ -32,12 +33,14 @@ class Ports:
         self.addresses: list[str] = []
         self.seeds_addresses: list[str] = []
         self.certificate_sha256 = b""
+        self.pace: HandshakePace
 
     async def start(self) -> None:
         """Raises ConfigError, CredentialError or TransportError; `stop` is due then, too."""
         config, limits = self._config, self._config.limits
         context = server_context(config.certificate, config.key)
         self.certificate_sha256 = context.certificate_sha256
+        self.pace = HandshakePace()
         open_ports = (
             (config.listen, context, self._handler, None),
             (config.proxy.listen, context, self._handler, config.proxy.balancers),
@@ -50,6 +53,7 @@ class Ports:
                     its_context,
                     handler,
                     proxy_from=balancers,
+                    pace=self.pace,
                     max_connections=limits.max_connections,
                     max_connections_per_address=limits.max_connections_per_address,
                 )

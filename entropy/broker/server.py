@@ -26,6 +26,7 @@ from entropy.clone import CloneWatch
 from entropy.config import BrokerConfig
 from entropy.notify import NOTICE, Log, log, notify, watchdog_interval_seconds
 from entropy.reservoir import Reservoir
+from entropy.transport.pace import HandshakePace
 from entropy.transport.plain_stream import PlainStream
 from entropy.transport.stream import TlsStream
 from entropy.wire.codes import RefusedCode
@@ -251,6 +252,10 @@ class Broker:
                 NOTICE,
             )
             return {"generation": acl.generation}
+
+    @property
+    def pace(self) -> HandshakePace:
+        return self._ports.pace
 
     def current_epoch(self) -> bytes:
         """The epoch, after looking whether another one has to begin."""

@@ -15,6 +15,7 @@ from entropy.broker.logins import SessionFacts
 from entropy.broker.service import SEED_BYTES, PendingDraw, Reply, Service
 from entropy.errors import EntropyError, Refused, TransportError, WireError
 from entropy.notify import NOTICE
+from entropy.transport.pace import HandshakePace
 from entropy.transport.plain_stream import PlainStream
 from entropy.transport.stream import TlsStream
 from entropy.wire.broker import BrokerConnection
@@ -41,6 +42,10 @@ class Host(Protocol):
     epoch: bytes
     ephemeral: Ephemeral
     random: Callable[[int], bytes]
+
+    @property
+    def pace(self) -> HandshakePace:
+        """For what costs much before a proof."""
 
     def current_epoch(self) -> bytes:
         """The epoch, after looking whether another one has to begin."""
@@ -145,7 +150,8 @@ class Session:
                 return False
             key = (auth.id, auth.key_id)
             trouble = f"claimed to be {auth.id} and did not prove it"
-            self._wire.authenticate(*self._host.access.proof_keys(key))
+            keys = self._host.access.proof_keys(key)
+            await self._host.pace.run(lambda: self._wire.authenticate(*keys))
             trouble = f"used a key of {auth.id} that is not in force"
             if not self._service.logins.admits(key):
                 raise Refused(RefusedCode.AUTHENTICATION)

@@ -119,6 +119,9 @@ def metrics(broker: Broker) -> list[Metric]:
             service.uncredited_replies,
         ),
         _one("over_limit_total", "counter", "Connections over a limit.", broker.over_limit()),
+        _one(
+            "handshake_seconds_total", "counter", "CPU time, proofs too.", broker.pace.spent_seconds
+        ),
         _one("failed_handshakes_total", "counter", "Before any frame.", broker.failed_handshakes()),
     ]
     figures += [

@@ -15,6 +15,7 @@ from typing import Any
 from entropy.errors import EntropyError, RemoteProtocolError, TransportError
 from entropy.transport import proxy
 from entropy.transport.endpoint import format_endpoint, parse_endpoint
+from entropy.transport.pace import HandshakePace
 from entropy.transport.plain_stream import PlainStream
 from entropy.transport.stream import TlsStream, open_stream, resolve, tune
 from entropy.transport.tls import ServerContext
@@ -41,6 +42,7 @@ class Server:
         handler: Handler,
         *,
         proxy_from: frozenset[str] | None,
+        pace: HandshakePace | None,
         handshake_seconds: float,
         max_connections: int,
         max_connections_per_address: int,
@@ -49,12 +51,13 @@ class Server:
         self._context = context
         self._handler = handler
         self._proxy_from = proxy_from
+        self._pace = pace
         self._handshake_seconds = handshake_seconds
         self._max_connections = max_connections
         self._max_per_address = max_connections_per_address
         self._loop = asyncio.get_running_loop()
         self._tasks: dict[asyncio.Task[None], socket.socket] = {}
-        self._per_address: Counter[str] = Counter()
+        self._per_network: Counter[str] = Counter()
         self._pauses: set[asyncio.TimerHandle] = set()
         self.over_limit = 0
         self.failed_handshakes = 0
@@ -131,16 +134,18 @@ class Server:
         self._tasks.pop(task).close()
 
     def _take_place(self, address: str) -> bool:
-        if self._per_address[address] >= self._max_per_address:
+        network = proxy.network_of(address)
+        if self._per_network[network] >= self._max_per_address:
             self.over_limit += 1
             return False
-        self._per_address[address] += 1
+        self._per_network[network] += 1
         return True
 
     def _leave_place(self, address: str) -> None:
-        self._per_address[address] -= 1
-        if not self._per_address[address]:
-            del self._per_address[address]
+        network = proxy.network_of(address)
+        self._per_network[network] -= 1
+        if not self._per_network[network]:
+            del self._per_network[network]
 
     async def _run(self, sock: socket.socket, address: str) -> None:
         """The whole life of one connection."""
@@ -156,7 +161,7 @@ class Server:
                     stream = PlainStream(sock, address)
                 elif placed and self._context is not None:
                     stream = tls = open_stream(sock, self._context, address, server_side=True)
-                    await tls.handshake(server_side=True)
+                    await tls.handshake(server_side=True, pace=self._pace)
             if stream is not None:
                 await self._handle(stream)
         except (OSError, EntropyError):  # a time-out is an OSError
@@ -199,6 +204,7 @@ async def serve(
     handler: Handler,
     *,
     proxy_from: Sequence[str] | None = None,
+    pace: HandshakePace | None = None,
     handshake_seconds: float = 10.0,
     max_connections: int = 20000,
     max_connections_per_address: int = 256,
@@ -209,8 +215,10 @@ async def serve(
 
     The stream is closed when the handler ends, however it ends. proxy_from: the addresses of the
     balancers; each connection must come from one and begin with a PROXY header of version 2.
+    pace: shares the loop's time between handshakes and the rest; usually that of all listeners.
     handshake_seconds: for that header and TLS together. The limits are this listener's own, and
-    the one per address counts the addresses that the balancers tell. Raises ConfigError (not an
+    the one per address counts the addresses that the balancers tell; IPv6 counts by /64, which is
+    what one machine has at least. Raises ConfigError (not an
     endpoint, not an address) and TransportError (cannot listen there).
     """
     host, port = parse_endpoint(endpoint)
@@ -228,6 +236,7 @@ async def serve(
         context,
         handler,
         proxy_from=balancers,
+        pace=pace,
         handshake_seconds=handshake_seconds,
         max_connections=max_connections,
         max_connections_per_address=max_connections_per_address,

@@ -57,3 +57,11 @@ def canonical_address(text: str) -> str:
         with contextlib.suppress(OSError):
             return plain_address(socket.inet_ntop(family, socket.inet_pton(family, text)))
     raise ConfigError(f"{text!r} is not an address of a balancer")
+
+
+def network_of(address: str) -> str:
+    """Whose connections count together: an IPv4 address alone, the /64 around an IPv6 address."""
+    if ":" not in address:
+        return address
+    packed = socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
+    return socket.inet_ntop(socket.AF_INET6, packed[:8] + bytes(8)) + "/64"

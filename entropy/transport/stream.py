@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from entropy.errors import LocalProtocolError, TransportError
 from entropy.transport.endpoint import parse_endpoint
+from entropy.transport.pace import HandshakePace
 from entropy.transport.tls import ServerContext, check_alpn, describe, peer_facts
 
 _READ_BYTES = 16384  # as much as a TLS record holds, so that none stays inside OpenSSL
@@ -130,11 +131,14 @@ class TlsStream:
             self.close()
             raise
 
-    async def handshake(self, *, server_side: bool) -> None:
-        """Completes the TLS handshake. OSError or RemoteProtocolError if it fails."""
+    async def handshake(self, *, server_side: bool, pace: HandshakePace | None = None) -> None:
+        """Completes the TLS handshake, in its turn. OSError or RemoteProtocolError if it fails."""
         while True:
             try:
-                self._socket.do_handshake()
+                if pace is None:
+                    self._socket.do_handshake()
+                else:
+                    await pace.run(self._socket.do_handshake)
                 break
             except ssl.SSLWantReadError:
                 self._write_wants_read = True

@@ -463,3 +463,25 @@ def test_a_key_that_was_replaced_under_its_id_is_cut_too(fleet: Fleet) -> None:
             assert await client.request(draw()) == RefusedMessage(RefusedCode.AUTHENTICATION)
 
     asyncio.run(story())
+
+
+def test_ipv6_beside_ipv4(fleet: Fleet) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+
+    async def story() -> None:
+        vm1 = fleet.credential("vm1", "draw")
+        both = ("127.0.0.1:0", "[::1]:0")
+        async with fleet.broker(listen=both) as broker:
+            assert [address.rpartition(":")[0] for address in broker.addresses] == [
+                "127.0.0.1",
+                "[::1]",
+            ]
+            for _ in both:
+                client = await fleet.connect(broker, vm1)
+                assert isinstance(await client.request(draw()), Retry)
+                broker.addresses.reverse()
+
+    asyncio.run(story())

@@ -101,7 +101,7 @@ def test_a_limit_for_each_address(fleet: Fleet) -> None:
             for stream in streams:
                 stream.close()
             await _until(lambda: server.connections == 0)
-            assert not server._per_address
+            assert not server._per_network
 
     asyncio.run(run())
 
@@ -194,7 +194,7 @@ def test_garbage_does_not_stop_the_server(fleet: Fleet, junk: bytes) -> None:
             assert await _echoes(fleet, await _plain(server)) == "hello"
             await _until(lambda: server.connections == 0)
             assert server.failed_handshakes == 4
-            assert not server._per_address
+            assert not server._per_network
 
     asyncio.run(run())
 
@@ -442,6 +442,60 @@ def test_the_limit_counts_the_addresses_that_the_balancer_tells(fleet: Fleet) ->
             for stream in held:
                 stream.close()
             await _until(lambda: server.connections == 0)
-            assert not server._per_address
+            assert not server._per_network
+
+    asyncio.run(run())
+
+
+def test_ipv6_counts_by_the_64(fleet: Fleet) -> None:
+    """Who has one address has 2^64 of them."""
+
+    def told(last: int, network: int = 1) -> bytes:
+        source = bytes((0xFD, *[0] * 6, network, *[0] * 7, last))
+        return header(0x21, 0x21, source + bytes(16) + bytes(4))
+
+    async def run() -> None:
+        options = {"proxy_from": ["127.0.0.1"], "max_connections_per_address": 2}
+        async with listening(fleet, echo, **options) as server:
+            loop = asyncio.get_running_loop()
+            held = []
+            for said in (told(7), told(8), told(7, network=2)):
+                sock = await _plain(server)
+                await loop.sock_sendall(sock, said)
+                stream = open_stream(sock, fleet.context(), "server", server_side=False)
+                await stream.handshake(server_side=False)
+                held.append(stream)
+            sock = await _plain(server)
+            await loop.sock_sendall(sock, told(9))
+            assert await _echoes(fleet, sock) is None
+            assert server.over_limit == 1
+            for stream in held:
+                stream.close()
+            await _until(lambda: server.connections == 0)
+            assert not server._per_network
+
+    asyncio.run(run())
+
+
+def test_each_listener_has_limits_of_its_own(fleet: Fleet) -> None:
+    """Who comes directly takes no place from those behind the balancer."""
+
+    async def run() -> None:
+        limits = {"max_connections": 2, "max_connections_per_address": 1}
+        async with (
+            listening(fleet, echo, **limits) as direct,
+            listening(fleet, echo, proxy_from=["127.0.0.1"], **limits) as behind,
+        ):
+            held = [await connect(direct.addresses[0], fleet.context(), 20)]
+            for last in (7, 8):
+                sock = await _plain(behind)
+                told = header(0x21, 0x11, bytes((10, 0, 0, last)) + TCP_4[4:])
+                await asyncio.get_running_loop().sock_sendall(sock, told)
+                stream = open_stream(sock, fleet.context(), "server", server_side=False)
+                await stream.handshake(server_side=False)
+                held.append(stream)
+            assert (direct.over_limit, behind.over_limit) == (0, 0)
+            for stream in held:
+                stream.close()
 
     asyncio.run(run())

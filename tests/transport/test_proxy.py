@@ -12,6 +12,7 @@ from entropy.errors import RemoteProtocolError
 from entropy.transport.proxy import (
     HEAD_BYTES,
     SIGNATURE,
+    network_of,
     plain_address,
     rest_bytes,
     source_address,
@@ -89,3 +90,16 @@ def test_plain_addresses() -> None:
     assert plain_address("::ffff:10.0.0.7") == "10.0.0.7"
     assert plain_address("::ffff:1") == "::ffff:1"
     assert plain_address("10.0.0.7") == "10.0.0.7"
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("10.0.0.7", "10.0.0.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("::1", "::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+    ],
+)
+def test_whose_connections_count_together(address: str, network: str) -> None:
+    assert network_of(address) == network
