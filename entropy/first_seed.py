@@ -41,6 +41,9 @@ def run(config: ClientConfig) -> int:
     if not config.first_seed:
         log("the configuration says first_seed = false: nothing to do")
         return 0
+    if not config.credit:  # as on a broker's machine, whose broker is starting, too
+        log("the configuration says credit = false: no boot waits for what is worth nothing")
+        return 0
     limit_seconds = max(LEAST_SECONDS, config.seed_timeout_seconds - _age_seconds())
     late = threading.Timer(limit_seconds, _give_up)
     late.daemon = True

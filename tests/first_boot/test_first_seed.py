@@ -147,9 +147,10 @@ def test_one_broker_where_two_are_asked_for_earns_nothing(
     assert "two_brokers asks for two" in capsys.readouterr().err
 
 
-def test_it_can_be_turned_off(fleet: Fleet, fake_kernel: FakeKernel) -> None:
+@pytest.mark.parametrize("setting", ["first_seed", "credit"])
+def test_it_can_be_turned_off(fleet: Fleet, fake_kernel: FakeKernel, setting: str) -> None:
     broker = fleet.broker()
-    assert first_seed.run(fleet.config(first_seed=False)) == 0
+    assert first_seed.run(fleet.config(**{setting: False})) == 0
     assert (broker.draws, fake_kernel.mixed) == ([], [])
 
 
