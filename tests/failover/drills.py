@@ -265,7 +265,7 @@ def restart_both(scene: Scene) -> Drilled:
 def upgrade_both(scene: Scene) -> Drilled:
     """playbooks/upgrade.yml to a release with a later number; if it is there already, back."""
     scene.keep_two_releases()
-    with scene.drill("rolling upgrade of both brokers") as drill:
+    with scene.drill("rolling upgrade of both brokers", all_restart=True) as drill:
         versions = {str(scene.fleet.status(broker)["version"]) for broker in BROKERS}
         drill.must(len(versions) == 1, f"the brokers differ before the upgrade: {versions}")
         to = version() if versions.pop().endswith(SUFFIX) else version() + SUFFIX

@@ -66,7 +66,8 @@ def books(epoch: str = "e1", **bits: int) -> dict[str, Any]:
     names = ("fed", "imported", "held", "delivered", "exported", "spent", "lost")
     accounting = {f"{name}_bits": bits.get(name, 0) for name in names}
     clients = [{"id": "a", "delivered_bits": bits.get("delivered", 0)}]
-    return {"epoch": epoch, "accounting": accounting, "clients": clients}
+    clone = {"resets": bits.get("resets", 0)}
+    return {"epoch": epoch, "accounting": accounting, "clients": clients, "clone": clone}
 
 
 def snapshot(broker: dict[str, Any], *, born: int = 0, held: int = 0) -> Snapshot:
@@ -107,7 +108,8 @@ def test_credit_from_nowhere_is_seen() -> None:
 
 
 def test_a_reply_that_was_lost_on_its_way_is_allowed_where_connections_are_cut() -> None:
-    silent = [drawn("a", 1.0, epoch="another")]
+    elsewhere = drawn("a", 1.0).answers[0]._replace(broker="broker2")
+    silent = [drawn("a", 1.0)._replace(answers=(elsewhere,))]
     assert delivery_problems(EMPTY, DRAWN, silent, 0)
     assert delivery_problems(EMPTY, DRAWN, silent, 1) == []
 
@@ -120,6 +122,16 @@ def test_a_broker_that_died_cannot_have_given_more_than_came_to_it() -> None:
     three = [drawn("a", n / 10, serial=n) for n in (1, 2, 3)]
     assert dead_epoch_problems(EMPTY, after, three)
     assert fleet_problems(EMPTY, after, three)
+
+
+def test_a_broker_that_began_anew_goes_on_counting() -> None:
+    # It held a block more, which it destroyed.
+    anew = books("e2", fed=1536, held=512, delivered=448, spent=64, lost=512, resets=1)
+    after = snapshot(anew, born=1536)
+    one = [drawn("a", 1.0, epoch="e1")]
+    assert own_problems(after) == delivery_problems(EMPTY, after, one, 0) == []
+    assert fleet_problems(EMPTY, after, one) == []
+    assert delivery_problems(EMPTY, after, [*one, drawn("a", 1.2, epoch="e2")], 0)
 
 
 def test_the_last_moment_of_a_split_brain() -> None:
