@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from lab import image, lifecycle, oneshot, podman
+from tests.roles import balancing_story
 from tests.roles.rendering import Inventory
 
 pytestmark = pytest.mark.lab
@@ -21,6 +23,17 @@ def test_haproxy_takes_its_configuration(name: str, tmp_path: Path) -> None:
     done = oneshot.run(["haproxy", "-c", "-f", "haproxy.cfg"], folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "WARNING" not in done.stdout + done.stderr
+
+
+def test_what_haproxy_does_with_what_brokers_say_and_do(tmp_path: Path) -> None:
+    text = Inventory("dual").render("entropy_haproxy", "haproxy.cfg.j2", "broker1")
+    text = text.replace("10.0.0.", "127.0.0.").replace("    bind [fd00::10]:25226\n", "")
+    (tmp_path / "haproxy.cfg").write_text(text)
+    shutil.copy(balancing_story.__file__, tmp_path / "story.py")
+    argv = ["/usr/bin/python3", "story.py", "haproxy.cfg"]
+    done = oneshot.run(argv, folder=tmp_path, timeout_seconds=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.endswith("the end\n")
 
 
 def validated(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
