@@ -21,13 +21,14 @@ from entropy.errors import ConfigError, CredentialError, EntropyError, Refused
 from entropy.into_kernel import into_kernel
 from entropy.notify import NOTICE, WARNING, log
 from entropy.transport.blocking import BlockingConnection
-from entropy.wire.codes import DrawKind
+from entropy.wire.codes import DrawKind, RefusedCode
 from entropy.wire.frames import Block
 
 Dial = Callable[[ClientConfig, ClientState, str, float], BlockingConnection]
 
 FIRST_PAUSE_SECONDS = 0.2  # between two rounds over the brokers; it doubles
 LONGEST_PAUSE_SECONDS = 1.0
+_FOR_GOOD = (RefusedCode.AUTHENTICATION, RefusedCode.PERMISSION)
 LONGEST_TRY_SECONDS = 3.0  # for one broker
 LAST_SECONDS = 0.5  # of the limit: for what cannot be interrupted in time
 LEAST_SECONDS = 2.0  # to try in, on a machine that took all of the limit to start Python
@@ -36,7 +37,7 @@ LEAST_SECONDS = 2.0  # to try in, on a machine that took all of the limit to sta
 def run(config: ClientConfig) -> int:
     """Seed the kernel within seed_timeout_seconds. Returns 0, with or without a seed.
 
-    Raises ConfigError, CredentialError or Refused when what is configured cannot work.
+    Raises ConfigError or CredentialError when what is configured cannot work.
     """
     if not config.first_seed:
         log("the configuration says first_seed = false: nothing to do")
@@ -64,6 +65,7 @@ class _FirstSeed:
         self._state = ClientState(config.state_dir)
         self._n_wanted = 2 if config.two_brokers else 1
         self._blocks: dict[str, Block] = {}  # by broker
+        self._refused: set[str] = set()  # endpoints that will not have us, however often we ask
         self._was_ready = bool(kernel.random_bytes(1))
         now = time.monotonic()
         self._end = now + limit_seconds
@@ -79,6 +81,8 @@ class _FirstSeed:
             if len(self._blocks) == self._n_wanted:
                 self._feed(enough=True)
                 return ""
+            if self._refused >= {*self._config.seeds, *self._config.brokers}:
+                break
             time.sleep(max(0.0, min(pause_seconds, self._left_seconds())))
             pause_seconds = min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)
         if self._blocks:
@@ -93,7 +97,7 @@ class _FirstSeed:
         if not self._config.seeds or time.monotonic() >= self._tls_from:
             asked += [(endpoint, dial) for endpoint in self._config.brokers]
         for endpoint, dial_one in asked:
-            if len(self._blocks) < self._n_wanted:
+            if len(self._blocks) < self._n_wanted and endpoint not in self._refused:
                 said = self._ask(endpoint, dial_one) or said
         return said
 
@@ -113,8 +117,12 @@ class _FirstSeed:
                 wait_seconds = max(0.0, self._left_seconds() - step_seconds)
                 block = connection.draw(DrawKind.SEED, self._config.seed_bytes, wait_seconds)
                 self._blocks[connection.broker_id] = block
-        except (ConfigError, CredentialError, Refused):
+        except (ConfigError, CredentialError):
             raise  # no later try can mend that
+        except Refused as refused:
+            if refused.code in _FOR_GOOD:
+                self._refused.add(endpoint)
+            return say_where(endpoint, refused)
         except (EntropyError, OSError) as error:
             return say_where(endpoint, error)
         return ""

@@ -12,8 +12,9 @@ import pytest
 
 from entropy import first_seed, kernel
 from entropy.client_feed import combine
-from entropy.errors import CredentialError, Refused
-from entropy.wire.codes import DrawKind
+from entropy.errors import CredentialError
+from entropy.wire import frames
+from entropy.wire.codes import DrawKind, RefusedCode
 from entropy.wire.frames import Block, Retry
 
 from .conftest import FakeKernel, Fleet, PlainBroker
@@ -46,15 +47,39 @@ def test_a_seed_without_tls(
 
 
 def test_a_broker_on_that_port_proves_itself(
-    fleet: Fleet, plain_broker: PlainBroker, fake_kernel: FakeKernel
+    fleet: Fleet, plain_broker: PlainBroker, fake_kernel: FakeKernel, dead_endpoint: str
 ) -> None:
     """One that does not know the credential gives nothing that is taken."""
     plain_broker._fleet = Fleet.__new__(Fleet)  # another fleet's
     plain_broker._fleet.credential = fleet.credential._replace(secret=b"s" * 32)
-    config = fleet.config("127.0.0.1:1", seeds=(plain_broker.endpoint,), seed_timeout_seconds=1)
-    with pytest.raises(Refused):
-        first_seed.run(config)
-    assert fake_kernel.added == []
+    config = fleet.config(dead_endpoint, seeds=(plain_broker.endpoint,), seed_timeout_seconds=1)
+    assert first_seed.run(config) == 0
+    assert (fake_kernel.added, fake_kernel.mixed) == ([], [])
+    assert len(plain_broker.auths) == 1, "it was asked again"
+
+
+def test_who_is_refused_everywhere_does_not_wait(
+    fleet: Fleet, fake_kernel: FakeKernel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.broker()
+    fleet.broker()
+    config = fleet.config(seed_timeout_seconds=20)
+    fleet.credential = fleet.credential._replace(secret=b"s" * 32)
+    began = time.monotonic()
+    assert first_seed.run(config) == 0
+    assert time.monotonic() - began < 10
+    assert [len(broker.auths) for broker in fleet.brokers] == [1, 1]
+    assert "did not accept this credential" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("code", [RefusedCode.SHUTDOWN, RefusedCode.AUTHENTICATION])
+def test_a_broker_that_refuses_leaves_the_others(
+    fleet: Fleet, fake_kernel: FakeKernel, code: RefusedCode
+) -> None:
+    fleet.broker().answer = lambda _draw: frames.Refused(code)
+    fleet.broker()
+    assert first_seed.run(fleet.config()) == 0
+    assert [bits for _, bits in fake_kernel.added] == [448]
 
 
 def test_without_such_ports_it_is_tls(fleet: Fleet, fake_kernel: FakeKernel) -> None:
