@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import grp
+import itertools
 import json
 import os
 import pwd
@@ -24,16 +25,17 @@ from module_utils.entropy_vault import AnsibleVault
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PASSWORD = "a vault password that no log may hold"
-# Takes the place of the lookup entropy_secret, as a plugin for another store of secrets would.
-ELSEWHERE = """
-DOCUMENTATION = "{name: entropy_secret, options: {state_dir: {description: none}}}"
+# Plays the lookup of the collection that the documentation names for HashiCorp Vault: it is given
+# paths, and returns for each what it found, the text of ours under the key of the example.
+HASHI_VAULT = """
 import pathlib
 from ansible.plugins.lookup import LookupBase
 class LookupModule(LookupBase):
     def run(self, terms, variables=None, **options):
         here = pathlib.Path(__file__).parent
         (here / "asked").write_text(" ".join(terms))
-        return [(here / f"{term}.json").read_text() for term in terms]
+        texts = [(here / f"{term}.json").read_text() for term in terms]
+        return [{"secret": {"text": text}, "metadata": {}} for text in texts]
 """
 
 
@@ -61,6 +63,7 @@ class Site:
             "ANSIBLE_MODULE_UTILS": str(ROOT / "module_utils"),
             "ANSIBLE_ACTION_PLUGINS": str(ROOT / "plugins/action"),
             "ANSIBLE_LOOKUP_PLUGINS": f"{lookups}:{ours}" if lookups else str(ours),
+            "ANSIBLE_COLLECTIONS_PATH": str(self.directory / "collections"),
         }
         variables = {
             "ansible_connection": "local",
@@ -149,22 +152,34 @@ def test_wrong_input_is_told_plainly(site: Site) -> None:
     assert "Traceback" not in site.output
 
 
+def example_for_vault() -> str:
+    """The plugin that docs/credentials.md gives users of HashiCorp Vault."""
+    lines = (ROOT / "docs/credentials.md").read_text().splitlines()
+    start = lines.index("    # lookup_plugins/entropy_secret.py")
+    block = itertools.takewhile(lambda line: not line or line[:4] == "    ", lines[start:])
+    return "\n".join(line[4:] for line in block) + "\n"
+
+
 def test_another_store_of_secrets_can_take_over(site: Site, tmp_path: Path) -> None:
     other = Site(tmp_path)
     shutil.copytree(site.state_dir, other.state_dir)
     (other.state_dir / "acl.json").unlink()
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    (elsewhere / "entropy_secret.py").write_text(ELSEWHERE)
+    instead = tmp_path / "instead"
+    instead.mkdir()
+    (instead / "entropy_secret.py").write_text(example_for_vault())
+    plugins = tmp_path / "collections/ansible_collections/community/hashi_vault/plugins/lookup"
+    elsewhere = plugins / "entropy"
+    elsewhere.mkdir(parents=True)
+    (plugins / "vault_kv2_get.py").write_text(HASHI_VAULT)
     for path in site.state_dir.glob("credentials/*.json"):
         data = json.loads(site.vault.decrypt(path.read_bytes(), path.name))
         for key in data.get("keys", [data]):  # the last is the newest, which goes by the id alone
             for term in (f"key:{key['key_id']}:{key['id']}", key["id"]):
                 (elsewhere / f"{term}.json").write_text(json.dumps(key))
-    output = other.run("--check", "--skip-tags", "install", lookups=str(elsewhere))
+    output = other.run("--check", "--skip-tags", "install", lookups=str(instead))
     # Of an id with two keys the store elsewhere is asked for both.
-    asked = (elsewhere / "asked").read_text()
-    assert re.fullmatch("rng1 key:[0-9a-f]{16}:vm1 vm1", asked)
+    asked = (plugins / "asked").read_text()
+    assert re.fullmatch("entropy/rng1 entropy/key:[0-9a-f]{16}:vm1 entropy/vm1", asked)
     key_id = load_credential(site.directory / "credential.json").key_id.hex()
     assert f"+vm1: key_id: {key_id}, [draw], not_after_unix: " in output
     site.output += output
