@@ -487,11 +487,12 @@ def test_a_silent_source_is_mentioned(
         pace = FAST._replace(silence_seconds=0.02)
         async with running(site.config("127.0.0.1:1"), source, pace) as feeder:
             await until(lambda: feeder.state == "silent")
+            await asyncio.sleep(0.1)  # several looks
+            assert len([line for line in said if "is silent" in line]) == 1
             source.give(START)
             await until(lambda: feeder.state != "silent")
 
     asyncio.run(scenario())
-    assert len([line for line in said if "is silent" in line]) == 1
 
 
 def test_a_device_that_hangs_as_it_is_opened_is_silent_too(
