@@ -22,8 +22,8 @@ def into_kernel(
     elif kernel.shares_kernel() and not allow_shared_kernel:
         why = "this is a container, and its kernel is the host's"
     elif kernel.add_entropy(data, credit_bits):
-        kernel.reseed()
-        return credit_bits, f"{credit_bits} bits credited to the kernel"
+        later = "" if kernel.reseed() else ", which takes them up within a minute"
+        return credit_bits, f"{credit_bits} bits credited to the kernel{later}"
     else:
         why = "this process lacks CAP_SYS_ADMIN"
     kernel.mix(data)
