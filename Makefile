@@ -35,6 +35,7 @@ LAB_STEPS = \
 	'configurations 300 pytest --quiet -m lab --ignore=tests/lab' \
 	'guest-usb 600 $(guest) tests/guest/test_usb.py' \
 	'guest-boot 900 $(guest) -s tests/guest/test_first_boot.py' \
+	'guest-clone 600 $(guest) -s tests/guest/test_clone.py' \
 	'scenario-default 900 $(call molecule,default)' \
 	'scenario-lifecycle 900 $(call molecule,lifecycle)'
 
