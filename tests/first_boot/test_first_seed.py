@@ -191,7 +191,7 @@ def test_what_hangs_is_left_hanging(fleet: Fleet, plain_broker: PlainBroker) -> 
         "import socket, threading, sys;"
         "socket.getaddrinfo = lambda *a, **k: threading.Event().wait();"
         "from entropy import first_seed; from entropy.config import load_client;"
-        "first_seed.LEAST_SECONDS = 0.1;"
+        "first_seed._age_seconds = lambda: 0.0; first_seed.LAST_SECONDS = 0.1;"
         "sys.exit(first_seed.run(load_client(sys.argv[1])))"
     )
     path = fleet.folder / "first.toml"
