@@ -15,8 +15,7 @@ from entropy.credentials import Credential
 from entropy.early import NotCredited, mark_used
 from entropy.injected_seed import InjectedSeed, seal
 from entropy.seed_places import SEED_FILE
-
-from .conftest import FakeKernel, Fleet
+from tests.first_boot.conftest import FakeKernel, Fleet
 
 ROOT = Path(__file__).resolve().parents[2]
 UUID = bytes.fromhex("11111111222233334444555555555555")

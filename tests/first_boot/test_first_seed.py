@@ -16,8 +16,7 @@ from entropy.errors import CredentialError
 from entropy.wire import frames
 from entropy.wire.codes import DrawKind, RefusedCode
 from entropy.wire.frames import Block, Retry
-
-from .conftest import FakeKernel, Fleet, PlainBroker
+from tests.first_boot.conftest import FakeKernel, Fleet, PlainBroker
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -6,8 +6,7 @@ import pytest
 
 from entropy import kernel
 from entropy.into_kernel import into_kernel
-
-from .conftest import FakeKernel
+from tests.first_boot.conftest import FakeKernel
 
 DATA = bytes(64)
 

@@ -13,8 +13,7 @@ from entropy.cli import main
 from entropy.injected_seed import unseal
 from entropy.wire.codes import DrawKind
 from entropy.wire.frames import Block
-
-from .conftest import Fleet
+from tests.first_boot.conftest import Fleet
 
 UUID = "11111111-2222-3333-4444-555555555555"
 
