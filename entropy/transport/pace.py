@@ -34,15 +34,30 @@ class HandshakePace:
 
     async def run(self, step: Callable[[], Result]) -> Result:
         """What the step returns or raises, in its turn. Cancelled before, it is not done."""
-        outcome: asyncio.Future[tuple[Any, BaseException | None]] = self._loop.create_future()
-        self._line.append((outcome, step))
         if not self._going:
+            begin = self._cpu_seconds()
+            budget_seconds = begin - self._left_seconds - self._owed_seconds
+            if budget_seconds > 0:  # the common case: no line, and the others had their share
+                try:
+                    return step()
+                finally:
+                    self._leave(begin, budget_seconds)
             self._going = True
             self._loop.call_soon(self._go_on)
+        outcome: asyncio.Future[tuple[Any, BaseException | None]] = self._loop.create_future()
+        self._line.append((outcome, step))
         result, error = await outcome
         if error is not None:
             raise error
         return result  # type: ignore[no-any-return]
+
+    def _leave(self, begin_seconds: float, budget_seconds: float) -> None:
+        """Steps were done since begin_seconds: book them. It is the others' turn."""
+        now = self._left_seconds = self._cpu_seconds()
+        spent_seconds = now - begin_seconds
+        self.spent_seconds += spent_seconds
+        over_seconds = spent_seconds - min(budget_seconds, _MOST_SECONDS)
+        self._owed_seconds = min(max(0.0, over_seconds), _MOST_SECONDS)
 
     def _go_on(self) -> None:
         begin = now = self._cpu_seconds()
@@ -61,9 +76,7 @@ class HandshakePace:
             except Exception as error:
                 outcome.set_result((None, error))
             now = self._cpu_seconds()
-        self.spent_seconds += now - begin
-        self._owed_seconds = min(max(0.0, now - begin - budget_seconds), _MOST_SECONDS)
-        self._left_seconds = now
+        self._leave(begin, budget_seconds)
         self._going = bool(self._line)
         if self._going:
             self._loop.call_soon(self._go_on)

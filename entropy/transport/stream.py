@@ -133,6 +133,9 @@ class TlsStream:
 
     async def handshake(self, *, server_side: bool, pace: HandshakePace | None = None) -> None:
         """Completes the TLS handshake, in its turn. OSError or RemoteProtocolError if it fails."""
+        if pace is not None:  # stand in line with something to do
+            self._write_wants_read = True
+            await self._sendable()
         while True:
             try:
                 if pace is None:
