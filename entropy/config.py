@@ -161,7 +161,7 @@ class ClientConfig:
     seed_bytes: int = 64
     seed_timeout_seconds: int = 10
     interval_seconds: int = 0  # between top-ups; 0: what the broker names
-    seeds: tuple[str, ...] = ()  # brokers' ports for seeds without TLS, asked first in a boot
+    seeds: tuple[str, ...] = ()  # brokers' ports without TLS, for a boot before the kernel is ready
     early_seed: bool = True  # false: leave an injected seed alone
     first_seed: bool = True  # false: draw none before host keys are made
     two_brokers: bool = False  # a seed is made of two brokers' replies, or there is none

@@ -2,8 +2,8 @@
 
 Waits for the network itself, within one time limit over everything, instead of being ordered after
 network-online.target: a boot must never wait longer than that limit, also when there is no network
-at all. Endpoints for seeds are asked first (transport/plain.py), since TLS would wait for the
-kernel's generator; then the brokers, over TLS.
+at all. While the kernel's generator is not ready TLS would wait for it: then brokers' ports for
+seeds are asked first (transport/plain.py), and the brokers themselves after that.
 """
 
 from __future__ import annotations
@@ -69,9 +69,10 @@ class _FirstSeed:
         self._was_ready = bool(kernel.random_bytes(1))
         now = time.monotonic()
         self._end = now + limit_seconds
-        # A kernel that is not ready is spared TLS for half of the time.
-        spared_seconds = 0 if self._was_ready else limit_seconds / 2
-        self._tls_from = now + spared_seconds
+        # A kernel that is ready has no need of a port without TLS. One that is not is spared TLS
+        # for half of the time, if there is such a port.
+        self._seeds = () if self._was_ready else config.seeds
+        self._tls_from = now + limit_seconds / 2 if self._seeds else now
 
     def draw(self) -> str:
         """Ask again and again. Returns "" once the kernel was fed, else why it was not."""
@@ -81,7 +82,7 @@ class _FirstSeed:
             if len(self._blocks) == self._n_wanted:
                 self._feed(enough=True)
                 return ""
-            if self._refused >= {*self._config.seeds, *self._config.brokers}:
+            if self._refused >= {*self._seeds, *self._config.brokers}:
                 break
             time.sleep(max(0.0, min(pause_seconds, self._left_seconds())))
             pause_seconds = min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)
@@ -93,8 +94,8 @@ class _FirstSeed:
     def _round(self) -> str:
         """Ask each broker once, or fewer. Returns what the last that gave nothing said."""
         said = ""
-        asked: list[tuple[str, Dial]] = [(endpoint, dial_plain) for endpoint in self._config.seeds]
-        if not self._config.seeds or time.monotonic() >= self._tls_from:
+        asked: list[tuple[str, Dial]] = [(endpoint, dial_plain) for endpoint in self._seeds]
+        if time.monotonic() >= self._tls_from:
             asked += [(endpoint, dial) for endpoint in self._config.brokers]
         for endpoint, dial_one in asked:
             if len(self._blocks) < self._n_wanted and endpoint not in self._refused:

@@ -22,8 +22,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
-def young_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The limit counts from the start of the process, which here is that of the tests."""
+def young(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that is not ready, and a process that has just started."""
+    monkeypatch.setattr(kernel, "random_bytes", lambda _n_bytes: b"")
     monkeypatch.setattr(first_seed, "_age_seconds", lambda: 0.0)
     monkeypatch.setattr(first_seed, "LEAST_SECONDS", 0.1)
     monkeypatch.setattr(first_seed, "LAST_SECONDS", 0.1)
@@ -43,6 +44,19 @@ def test_a_seed_without_tls(
     assert "first seed from broker1" in capsys.readouterr().err
     state = json.loads((fleet.folder / "state/state.json").read_text())
     assert (state["last_broker"], state["credited_to_kernel_bits"]) == ("broker1", 448)
+
+
+def test_a_kernel_that_is_ready_has_no_need_of_it(
+    fleet: Fleet,
+    plain_broker: PlainBroker,
+    fake_kernel: FakeKernel,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kernel, "random_bytes", bytes)
+    broker = fleet.broker()
+    assert first_seed.run(fleet.config(broker.endpoint, seeds=(plain_broker.endpoint,))) == 0
+    assert (len(plain_broker.draws), len(broker.draws)) == (0, 1)
+    assert [bits for _, bits in fake_kernel.added] == [448]
 
 
 def test_a_broker_on_that_port_proves_itself(
@@ -93,7 +107,7 @@ def test_a_dead_port_for_seeds_leaves_tls(
 ) -> None:
     """At once on a kernel that is ready; else after half of the time."""
     fleet.broker()
-    for ready, least_seconds in ((b"x", 0.0), (b"", 0.45)):
+    for ready, least_seconds in ((b"x", 0.0), (b"", 0.4)):
         monkeypatch.setattr(kernel, "random_bytes", lambda _n, ready=ready: ready)
         began = time.monotonic()
         config = fleet.config(seeds=(dead_endpoint,), seed_timeout_seconds=1)
@@ -191,6 +205,7 @@ def test_what_hangs_is_left_hanging(fleet: Fleet, plain_broker: PlainBroker) -> 
         "socket.getaddrinfo = lambda *a, **k: threading.Event().wait();"
         "from entropy import first_seed; from entropy.config import load_client;"
         "first_seed._age_seconds = lambda: 0.0; first_seed.LAST_SECONDS = 0.1;"
+        "first_seed.kernel.random_bytes = lambda n: b'';"
         "sys.exit(first_seed.run(load_client(sys.argv[1])))"
     )
     path = fleet.folder / "first.toml"
