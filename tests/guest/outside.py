@@ -99,20 +99,23 @@ class Outside:
         task = asyncio.current_task()
         assert task is not None
         self._links.add(task)
+        writers = [writer]
+        ways: set[asyncio.Future[None]] = set()
         try:
             with suppress(OSError, asyncio.CancelledError):  # the gateway, or the guest, went away
                 far = await asyncio.open_unix_connection(self.site.socket)
-                ways = {
-                    asyncio.ensure_future(self._ask(reader, far[1])),
-                    asyncio.ensure_future(self._answer(far[0], writer)),
-                }
+                writers.append(far[1])
+                ways.add(asyncio.ensure_future(self._ask(reader, far[1])))
+                ways.add(asyncio.ensure_future(self._answer(far[0], writer)))
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-                for way in ways:
-                    way.cancel()
-                await asyncio.gather(*ways, return_exceptions=True)
-                far[1].close()
         finally:
-            writer.close()
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            for one in writers:
+                one.close()
+                with suppress(OSError):
+                    await one.wait_closed()
             self._links.discard(task)
 
     async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
