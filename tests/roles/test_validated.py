@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lab import image, lifecycle, oneshot, podman
-from tests.roles import balancing_story
+from tests.roles import balancing_story, moving_story
 from tests.roles.rendering import Inventory
 
 pytestmark = pytest.mark.lab
@@ -73,6 +73,24 @@ def test_keepalived_takes_its_configuration(vips: list[str], tmp_path: Path) -> 
     )
     done = validated(tmp_path, text)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_where_keepalived_has_the_address(tmp_path: Path) -> None:
+    inventory = Inventory("dual")
+    advert = {"entropy_keepalived_advert_seconds": 0.1}
+    for host in ("broker1", "broker2"):
+        text = inventory.render("entropy_keepalived", "keepalived.conf.j2", host, **advert)
+        (tmp_path / f"{host}.conf").write_text(text)
+    check = inventory.render("entropy_keepalived", "check-haproxy.j2", "broker1")
+    (tmp_path / "entropy-check-haproxy").write_text(check)
+    shutil.copy(moving_story.__file__, tmp_path / "story.py")
+    argv = ["/usr/bin/python3", "story.py", "10.0.0.10", "broker1.conf", "broker2.conf"]
+    lifecycle.prepare()
+    words = oneshot.arguments(image.ensure(image.FLEET), argv, tmp_path)
+    words[1:1] = ["--cap-add", "NET_ADMIN,NET_RAW,SYS_ADMIN", "--security-opt", "unmask=/proc/sys"]
+    done = podman.podman(*words, check=False, timeout_seconds=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.endswith("the end\n")
 
 
 @pytest.mark.parametrize(
