@@ -47,7 +47,8 @@ def status(broker: Broker) -> dict[str, Any]:
                 "state": peer.state,
                 "imported_bits": peer.imported_bits,
                 "last_import_unix": _whole(peer.last_import_unix),
-                "last_error": peer.last_error,
+                "last_error": peer.last_error or peer.stir_error,
+                "stirred_bytes": peer.stirred_bytes,
             }
             for peer in broker.peers
         ],

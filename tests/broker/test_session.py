@@ -485,3 +485,19 @@ def test_ipv6_beside_ipv4(fleet: Fleet) -> None:
                 broker.addresses.reverse()
 
     asyncio.run(story())
+
+
+def test_two_draws_of_one_machine_at_a_time_raise_no_alarm(fleet: Fleet) -> None:
+    """`entropy draw` beside the client: the later number may prove itself first."""
+
+    async def story() -> None:
+        vm1 = fleet.credential("vm1", "draw")
+        async with fleet.broker() as broker:
+            for counter in (7, 9, 8, 10):
+                await fleet.connect(broker, vm1, counter=counter)
+            assert broker.service.alarms.n == 0
+            await fleet.connect(broker, vm1, counter=8)  # a copy of it
+            assert broker.service.alarms.n == 1
+            assert "counter went from 10 to 8" in fleet.lines[-1]
+
+    asyncio.run(story())
