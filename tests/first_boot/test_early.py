@@ -20,6 +20,10 @@ from tests.first_boot.conftest import FakeKernel, Fleet
 ROOT = Path(__file__).resolve().parents[2]
 UUID = bytes.fromhex("11111111222233334444555555555555")
 DATA = bytes(range(64))
+# As the unit has it; with what these tests were given, where Python is older than its tomllib.
+PATH = os.pathsep.join(
+    [str(ROOT), os.environ.get("PYTHONPATH", ""), "/usr/lib/python3/dist-packages"]
+)
 
 
 class Vm:
@@ -278,7 +282,7 @@ def test_nothing_that_wakes_the_kernel_is_loaded(vm: Vm) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-S", "-c", program],
-        env={"PYTHONHASHSEED": "0", "PYTHONPATH": str(ROOT)},
+        env={"PYTHONHASHSEED": "0", "PYTHONPATH": PATH},
         capture_output=True,
         text=True,
         check=True,
@@ -294,7 +298,7 @@ def test_a_boot_without_a_seed_is_cheap(tmp_path: Path) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-S", "-c", program],
-        env={"PYTHONHASHSEED": "0", "PYTHONPATH": str(ROOT)},
+        env={"PYTHONHASHSEED": "0", "PYTHONPATH": PATH},
         capture_output=True,
         text=True,
         check=True,
