@@ -52,7 +52,8 @@ options:
   credentials:
     description:
       - One entry for each credential that the fleet needs, whatever C(--limit) says. Needed with
-        O(state=present), and not looked at otherwise.
+        O(state=present). With O(state=authority_rolled) only RV(denied) is made from it, and
+        otherwise it is not looked at.
       - The same id twice is an error.
     type: list
     elements: dict

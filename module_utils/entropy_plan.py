@@ -14,7 +14,7 @@ from entropy.errors import CredentialError
 from module_utils import entropy_keys as keys
 from module_utils.entropy_ledger import ACTIVE, PENDING, LedgerCredential
 from module_utils.entropy_reports import Seen
-from module_utils.entropy_request import PRESENT, REVOKED, ROTATED, Request, Wish
+from module_utils.entropy_request import PRESENT, REVOKED, ROLLED, ROTATED, Request, Wish
 from module_utils.entropy_times import moment_of
 
 Recorded = Mapping[str, LedgerCredential]
@@ -54,6 +54,9 @@ def make_plan(recorded: Recorded, request: Request, now: datetime.datetime) -> P
     if request.state == PRESENT:
         _admit(plan, request, now)
         _watch_leavers(plan, recorded, request)
+    elif request.state == ROLLED:
+        # The hosts are given certificates after this, and those without a key must be left out.
+        plan.denied = sorted(n for n in request.credentials if _is_revoked(recorded, n))
     _revoke(plan, _to_revoke(plan, request), request, now)
     for name in recorded:
         _finish(plan, name, seen, now)
@@ -91,6 +94,10 @@ def _admit(plan: Plan, request: Request, now: datetime.datetime) -> None:
             plan.credentials[name] = replace(plan.credentials[name], keys=ended)
             _issue(plan, name, wish, request)
     plan.denied.sort()
+
+
+def _is_revoked(recorded: Recorded, name: str) -> bool:
+    return name in recorded and not recorded[name].valid_keys()
 
 
 def _issue(plan: Plan, name: str, wish: Wish, request: Request) -> None:

@@ -122,6 +122,14 @@ def test_a_broker_that_was_not_named_is_given_its_certificate_later(fleet: Fleet
     assert issued_by(outcome.certificate_pems["b2"], outcome.authorities.active_pem)
 
 
+def test_who_was_revoked_is_known_in_a_roll_too(fleet: Fleet) -> None:
+    """The hosts are given certificates in the same play, and this one has no secret to be given."""
+    fleet.do("revoked", ids=["vm1"])
+    wanted = {**SMALL, "vm2": {}}
+    plan = fleet.ensure(wanted, "b1", state="authority_rolled", overlap="0s").plan
+    assert (plan.denied, plan.issued, plan.orphans) == (["vm1"], [], [])
+
+
 def test_check_mode_takes_no_step(fleet: Fleet) -> None:
     before = fleet.files()
     for roll in ("trusting", "signing", "none"):
