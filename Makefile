@@ -53,7 +53,7 @@ lock: ## resolve the dependencies anew into requirements/dev.txt
 		--no-annotate --no-header --all-extras pyproject.toml \
 		-o requirements/dev.txt
 
-.PHONY: help lock venv deb lab lab-down lab-status lab-ssh demo check test golden \
+.PHONY: help lock venv deb lab lab-down lab-status lab-ssh demo check test drills golden \
 	bench-feeder bench-credentials guest-figures health-table false-alarms clean
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -81,6 +81,11 @@ lab-status: venv ## what of the lab is there
 
 lab-ssh: venv ## a shell on a host of the lab: make lab-ssh HOST=vm1
 	@ssh -t -F .lab/ssh_config $(or $(HOST),vm1)
+
+drills: deb ## kill, pause and cut off parts of a fleet; medians of five into docs/failover.md
+	@$(PY) -m lab down && $(PY) -m lab up
+	@ansible-playbook -i inventories/lab -i molecule/failover/inventory site.yml
+	@status=0; $(PY) -m tests.failover.table $(DRILLS) || status=$$?; $(PY) -m lab down; exit $$status
 
 check: venv ## linters, types and unit tests: no containers, no root
 	@.ci/steps $(CHECK_STEPS)
