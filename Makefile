@@ -10,6 +10,10 @@ PLAYS := site.yml playbooks roles molecule inventories
 # Marks of tests that need more than a checkout; other steps run them.
 SLOW := lab or fleet or guest or golden or umockdev
 
+# The unit tests run in two halves at once.
+UNIT := pytest --quiet -m \"not ($(SLOW))\"
+HALF := tests/ansible tests/broker tests/feeder tests/roles
+
 # Steps: name, the most seconds it may take, command. The bounds are three times and more what the
 # steps take on an idle machine of two cores, for machines that others use too.
 CHECK_STEPS = \
@@ -18,7 +22,7 @@ CHECK_STEPS = \
 	'types 240 mypy $(TYPED)' \
 	'yaml 60 yamllint --strict .' \
 	'plays 240 ansible-lint --strict --nocolor $(PLAYS)' \
-	'unit 400 pytest --quiet -m "not ($(SLOW))"' \
+	'unit 400 .ci/both "$(UNIT) $(HALF)" "$(UNIT) $(HALF:%=--ignore %)"' \
 	'usb 120 tests/usb/run $(MUST)'
 
 # What `make check` uses where it is at hand, `make test` installs and insists on.
