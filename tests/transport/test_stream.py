@@ -411,3 +411,24 @@ def test_idle_connections_share_nothing(fleet: Fleet) -> None:
             await _until(lambda: server.connections == 0)
 
     asyncio.run(run())
+
+
+def test_abort_throws_away_what_has_not_left(fleet: Fleet) -> None:
+    """Of what the other side has not taken yet it gets no more than the system has sent."""
+    data = os.urandom(20_000_000)
+
+    async def use(client: TlsStream, server: TlsStream) -> None:
+        sending = asyncio.create_task(server.send(data))
+        await _until(lambda: server._writer is not None)  # both buffers are full
+        server.abort()
+        assert server.closed
+        with pytest.raises(TransportError):
+            await sending
+        n_bytes = 0
+        with contextlib.suppress(TransportError):
+            while part := await client.receive():
+                n_bytes += len(part)
+        assert n_bytes < len(data)
+        server.abort()  # twice is as well
+
+    joined(fleet, use)
