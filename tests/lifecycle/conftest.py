@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,20 @@ from ansible.parsing.vault import VaultLib, VaultSecret
 
 from entropy.wire.keys import derive
 from lab.names import CHECKOUT, STATE
-from tests.fleet.conftest import INVENTORY, Fleet, Run
+from tests.fleet.conftest import BROKERS, INVENTORY, Fleet, Run
 
 CONTROLLER = STATE / "controller"
 CREDENTIAL = "/etc/entropy/credential.json"
+
+
+# Draws for as long as a file is there; says how often, and how often there was nothing.
+LOAD = """
+touch /run/entropy-load
+nohup bash -c 'while [ -e /run/entropy-load ]; do
+  if [ "$(entropy draw --bytes 4 | wc -c)" = 4 ]; then echo drawn; else echo NOT; fi
+  sleep {pause_seconds}
+done' >/run/entropy-load.log 2>/run/entropy-load.err </dev/null &
+"""
 
 
 class Story:
@@ -109,11 +120,42 @@ class Story:
         done = self.fleet.ssh(host, f"entropy draw --config {config} --bytes 8 | wc -c")
         return done.stdout.strip() == "8"
 
-    def with_copied_key(self, host: str) -> str:
-        """The path of a configuration that uses a copy of the host's credential of now."""
+    def is_refused(self, host: str, config: str) -> bool:
+        """Whether the broker does not know the key; not, whether it has nothing to give."""
+        command = f"entropy draw --config {config} --bytes 8 >/dev/null"
+        done = self.fleet.ssh(host, command, check=False)
+        return "did not accept this credential" in done.stderr
+
+    @contextlib.contextmanager
+    def load(self, *hosts: str, pause_seconds: float = 0) -> Iterator[dict[str, list[str]]]:
+        """Hosts that draw one time after the other; for each draw `drawn` or `NOT`, at the end.
+
+        Without a pause they take more than the lab's sources give, for as long as there is a store.
+        """
+        drawn: dict[str, list[str]] = {}
+        for host in hosts:
+            self.fleet.ssh(host, LOAD.format(pause_seconds=pause_seconds))
+        try:
+            yield drawn
+        finally:
+            for host in hosts:
+                self.fleet.ssh(host, "rm /run/entropy-load")
+                drawn[host] = self.fleet.ssh(host, "cat /run/entropy-load.log").stdout.split()
+
+    def keys_of_feeder(self, name: str) -> set[str]:
+        """The ids of the keys with which a feeder is logged in."""
+        feeders = [f for broker in BROKERS for f in self.fleet.status(broker)["feeders"]]
+        return {f["key_id"] for f in feeders if f["id"] == name and f["connected"]}
+
+    def with_copied_key(self, host: str, *endpoints: str) -> str:
+        """The path of a configuration that uses a copy of the host's credential of now.
+
+        It knows the endpoints that are given, else those of the host.
+        """
+        others = f"s#^brokers = .*#brokers = {json.dumps(list(endpoints))}#;" if endpoints else ""
         self.fleet.ssh(
             host,
-            f"cp -p {CREDENTIAL} /run/entropy-copy.json && sed 's#^credential = .*##;"
+            f"cp -p {CREDENTIAL} /run/entropy-copy.json && sed '{others}s#^credential = .*##;"
             's#^\\[client\\]#[client]\\ncredential = "/run/entropy-copy.json"#\''
             " /etc/entropy/client.toml >/run/entropy-copy.toml",
         )

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -21,14 +22,6 @@ SITE, CREDENTIALS, ROTATE, REVOKE = (
     "site.yml",
     *(f"playbooks/{name}.yml" for name in ("credentials", "rotate", "revoke")),
 )
-# Draws for as long as a file is there; says how often, and how often there was nothing.
-LOAD = """
-touch /run/entropy-load
-nohup bash -c 'while [ -e /run/entropy-load ]; do
-  if [ "$(entropy draw --config {config} --bytes 4 | wc -c)" = 4 ]
-  then echo drawn; else echo NOT; fi
-done' >/run/entropy-load.log 2>/run/entropy-load.err </dev/null &
-"""
 # Opens a session, draws in it for ever, and says when that came to an end.
 SESSION = """
 import os, time
@@ -78,16 +71,10 @@ def test_a_run_on_a_deployed_fleet_changes_nothing(story: Story) -> None:
 
 
 def test_a_rotation_under_load_fails_no_draw(story: Story) -> None:
-    fleet = story.fleet
     before = {vm: story.key_id(vm) for vm in VMS}
     old = story.with_copied_key("vm3")
-    for vm in ("vm1", "vm2"):
-        fleet.ssh(vm, LOAD.format(config="/etc/entropy/client.toml"))
-    run = story.play(ROTATE)
-    drawn = {}
-    for vm in ("vm1", "vm2"):
-        fleet.ssh(vm, "rm /run/entropy-load")
-        drawn[vm] = fleet.ssh(vm, "cat /run/entropy-load.log").stdout.split()
+    with story.load("vm1", "vm2") as drawn:
+        run = story.play(ROTATE)
     assert run.status == 0, run.output[-3000:]
     assert {vm: words.count("NOT") for vm, words in drawn.items()} == {"vm1": 0, "vm2": 0}
     assert all(words.count("drawn") > 5 for words in drawn.values())
@@ -136,6 +123,19 @@ def test_a_run_that_was_killed_before_it_installed_is_repaired_by_the_next(story
     assert "the old one has ended: vm1" in story.play(CREDENTIALS, "--limit", "vm1").output
 
 
+def test_a_feeder_needs_no_run_to_use_its_new_key(story: Story) -> None:
+    """The run is killed as soon as the key is installed; no other one follows."""
+    path = "/etc/entropy/feeder.d/credential.json"
+    before = story.key_id("rng1", path)
+    story.play_until("TASK [Wait until the brokers have seen the new keys]", ROTATE, "--limit=rng1")
+    assert story.key_id("rng1", path) != before
+    wait_until(
+        lambda: story.key_id("rng1", path) in story.keys_of_feeder("rng1"), "the feeder is in anew"
+    )
+    assert before not in story.keys_of_feeder("rng1")
+    assert "the old one has ended: rng1" in story.play(CREDENTIALS, "--limit", "rng1").output
+
+
 def test_a_shorter_inventory_revokes_nobody(story: Story) -> None:
     run = story.play(CREDENTIALS, inventory=story.inventory_without("vm3", "vm4"))
     assert run.status == 0, run.output[-3000:]
@@ -168,6 +168,33 @@ def test_a_revocation_cuts_live_sessions_and_refuses_new_ones(story: Story) -> N
     assert time.monotonic() - began < 10
     assert not _is_there(story, "vm4", CREDENTIAL)
     assert not fleet.runs("vm4", "entropy-client")
+
+
+def test_a_revocation_that_misses_a_broker_says_so_and_is_finished_later(story: Story) -> None:
+    """A VM and a feeder, while a broker is away; what is on the feeder's host goes too."""
+    fleet = story.fleet
+    endpoint = f"{fleet.state['hosts']['broker2']['address']}:25226"
+    copy = story.with_copied_key("vm3", endpoint)
+    assert story.draws("vm3", copy)
+    fleet.podman("stop", "--time", "0", fleet.container("broker2"))
+    try:
+        run = story.play(REVOKE, "-e", "ids=vm3,rng2")
+    finally:
+        fleet.podman("start", fleet.container("broker2"))
+    assert run.status != 0
+    assert "NOT REVOKED YET at broker2" in run.output
+    wait_until(lambda: fleet.runs("broker2", "entropy-broker"), "broker2 is back")
+    # It told the truth: the list there is still the old one.
+    assert not story.is_refused("vm3", copy)
+    run = story.play(CREDENTIALS)
+    assert run.status == 0, run.output[-3000:]
+    assert "Revoked earlier, so skipped: rng2, vm3." in run.output
+    assert story.is_refused("vm3", copy)
+    assert not _is_there(story, "rng2", "/etc/entropy/feeder.d/credential.json")
+    assert "entropy-feeder@" not in fleet.ssh("rng2", "systemctl list-units --state=active").stdout
+    run = story.play(SITE, "-e", "reissue=vm3,rng2")
+    assert run.status == 0, run.output[-3000:]
+    assert story.draws("vm3")
 
 
 def test_who_was_revoked_is_skipped_until_admitted_again(story: Story) -> None:
@@ -260,11 +287,23 @@ def test_a_lost_state_directory_is_restored_from_its_backup(story: Story) -> Non
     assert changed(run.recap) == {}
 
 
+def test_no_fact_is_a_secret(story: Story) -> None:
+    """What a run has gathered, registered and set of each host is shown, and searched below."""
+    run = story.play("tests/lifecycle/facts.yml")
+    assert run.status == 0, run.output[-3000:]
+    known = run.output.partition("KNOWN: ")[2]
+    for name in ("ansible_facts", "entropy_credentials_secret", "entropy_credentials_outcome"):
+        assert name in known
+
+
 def test_nowhere_is_a_secret(story: Story) -> None:
     """In nothing that came before: not said, not logged, not in a process list, not left behind."""
     fleet = story.fleet
     assert story.said
     assert len(story.secrets) > 100
+    # The search finds what it should find.
+    found = fleet.ssh("vm1", f"cat {CREDENTIAL}").stdout
+    assert story.owners_of_secrets_in(found) == {"vm1.json"}
     assert story.owners_of_secrets_in("".join(story.said)) == set()
     assert story.owners_of_secrets_in("\n".join(story.shown_by_processes)) == set()
     patterns = "\n".join(story.secrets)
@@ -273,7 +312,9 @@ def test_nowhere_is_a_secret(story: Story) -> None:
         assert story.owners_of_secrets_in(log) == set(), f"the log of {host}"
         search = "grep -rlF -f - /tmp /var/tmp /root /home /etc/ansible"
         assert fleet.ssh(host, search, stdin=patterns, check=False).stdout == ""
-    left = [path for path in Path.home().glob(".ansible/tmp/**/*") if path.is_file()]
+    temporary = Path(tempfile.gettempdir())
+    left = [*Path.home().glob(".ansible/tmp/**/*"), *temporary.glob("ansible*/**/*")]
+    left = [path for path in left if path.is_file()]
     assert [path for path in left if story.owners_of_secrets_in(_text(path))] == []
 
 
