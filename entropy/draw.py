@@ -9,10 +9,10 @@ from entropy import kernel
 from entropy.client_state import ClientState
 from entropy.config import ClientConfig
 from entropy.dial import check, dial, say_where
-from entropy.errors import EntropyError, RetryLater, TransportError
+from entropy.errors import EntropyError, Refused, RetryLater, TransportError
 from entropy.notify import log
 from entropy.transport.blocking import BlockingConnection
-from entropy.wire.codes import DrawKind
+from entropy.wire.codes import DrawKind, RefusedCode
 
 MOST_BYTES_PER_DRAW = 4096
 TIMEOUT_SECONDS = 10.0
@@ -43,6 +43,13 @@ def _pause_seconds(n_failures: int) -> float:
     longest = min(FIRST_PAUSE_SECONDS * 2.0 ** min(n_failures, 30), LONGEST_PAUSE_SECONDS)
     noise = kernel.random_bytes(1) or b"\0"
     return longest * (0.5 + noise[0] / 510)
+
+
+def _passes(error: EntropyError) -> bool:
+    """Whether a broker may answer again without a person's help."""
+    if isinstance(error, Refused):
+        return error.code in (RefusedCode.SHUTDOWN, RefusedCode.LIMIT)
+    return isinstance(error, TransportError)
 
 
 class _Draw:
@@ -81,7 +88,7 @@ class _Draw:
                 if str(error) != str(failed.get(endpoint)):
                     log(say_where(endpoint, error))
                 failed[endpoint] = error
-                lost = [e for e in failed.values() if not isinstance(e, TransportError)]
+                lost = [e for e in failed.values() if not _passes(e)]
                 if len(failed) == len(due) and (
                     len(lost) == len(due) or now - self._answered > GIVE_UP_SECONDS
                 ):

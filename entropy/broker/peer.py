@@ -79,7 +79,9 @@ class PeerLink:
             await self._low.wait()
             pause_seconds = await self._top_up()
             await asyncio.sleep(pause_seconds * random.uniform(0.75, 1.25))
-            if self._held_blocks() >= self._config.reservoir.low_mark_blocks:
+            # A peer that failed is asked until it answers: what is said of it is of now.
+            enough = self._held_blocks() >= self._config.reservoir.low_mark_blocks
+            if enough and self.state == "idle":
                 self._low.clear()
 
     async def _top_up(self) -> float:
