@@ -117,6 +117,23 @@ def test_refused_by_all_ends_it_at_once(fleet: Fleet, naps: list[float]) -> None
     assert naps == []
 
 
+@pytest.mark.parametrize("code", [RefusedCode.SHUTDOWN, RefusedCode.LIMIT])
+def test_a_broker_that_stops_or_is_full_is_asked_again(
+    fleet: Fleet, naps: list[float], code: RefusedCode
+) -> None:
+    answers: list[Answer] = [frames.Refused(code)] * 3
+    fleet.broker().answer = lambda asked: (
+        answers.pop() if answers else Block(1, 80, (), bytes(asked.n_bytes))
+    )
+    output = io.BytesIO()
+    draw.run(fleet.config(), 10, output)
+    assert len(output.getvalue()) == 10
+    # The first try comes soon, and each pause is up to twice as long as the one before.
+    assert len(naps) == 3
+    assert naps[0] <= 0.1
+    assert sum(naps) <= 0.7
+
+
 def test_empty_brokers_are_waited_for(fleet: Fleet, naps: list[float]) -> None:
     answers: list[Answer] = [Retry(60_000, RetryReason.EMPTY)] * 5
     fleet.broker().answer = lambda asked: (
