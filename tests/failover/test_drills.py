@@ -10,6 +10,8 @@ from tests.failover.scene import Scene
 pytestmark = pytest.mark.fleet
 
 MOST_GAP_SECONDS = 5.0  # on a machine that others use too; docs/failover.md has what is usual
+# Brokers that begin with nothing serve when the feeders have come back, which try again with pauses.
+MOST_EMPTY_SECONDS = {"restart_both": 10.0}
 
 
 @pytest.mark.parametrize("name", drills.ALL)
@@ -23,4 +25,4 @@ def test_drill(scene: Scene, name: str) -> None:
     )
     print("\n".join(drilled.story))
     assert not drilled.problems, "\n".join(drilled.problems)
-    assert drilled.gap.seconds < MOST_GAP_SECONDS
+    assert drilled.gap.seconds < MOST_EMPTY_SECONDS.get(name, MOST_GAP_SECONDS)
