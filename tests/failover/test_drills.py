@@ -10,7 +10,7 @@ from tests.failover.scene import Scene
 pytestmark = pytest.mark.fleet
 
 MOST_GAP_SECONDS = 5.0  # on a machine that others use too; docs/failover.md has what is usual
-# Brokers that begin with nothing serve when the feeders have come back, which try again with pauses.
+# Brokers that begin with nothing serve when the feeders are back, which try again with pauses.
 MOST_EMPTY_SECONDS = {"restart_both": 10.0}
 
 
