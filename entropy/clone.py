@@ -5,8 +5,9 @@ state of every generator. What tells them apart comes from outside, and each pla
 something else, or nothing. From the surest:
 
   vmclock           VMClock's page, which the hypervisor changes; read by anybody (vmclock-abi.h)
-  kernel message    Linux's vmgenid driver has reseeded the kernel and says so in its log; reading
-                    that takes CAP_SYSLOG, unless kernel.dmesg_restrict is 0
+  kernel message    Linux's vmgenid driver has reseeded the kernel and says so in its log; opening
+                    that takes CAP_SYSLOG, unless kernel.dmesg_restrict is 0: the packaged units
+                    have it opened for them (open_signs.py)
   machine identity  Xen answers each read of its UUID anew
   vmgenid           there is such a device, the kernel reseeds itself, but this process may not
                     read the log: it is not told
@@ -24,8 +25,8 @@ import os
 import time
 from collections.abc import Sequence
 
-VMCLOCK = "/dev/vmclock0"
-KERNEL_LOG = "/dev/kmsg"
+from entropy.open_signs import KERNEL_LOG, VMCLOCK, handed_over
+
 XEN_IDENTITY = "/sys/hypervisor/uuid"
 IDENTITIES = ("/sys/class/dmi/id/product_uuid", "/etc/machine-id")
 # The driver became a platform driver in Linux 6.10; either way its device is a link here.
@@ -51,7 +52,8 @@ class CloneWatch:
     wall_jump_seconds: also take a leap of the wall clock forward by more than this for a sign;
     None to ignore it. A restored machine's clock is wrong until something sets it right, but so
     is one with a bad battery.
-    The other parameters are the paths of this module's constants, for tests.
+    The other parameters are the paths of the constants, for tests. The two devices are taken as
+    this process was handed them, if it was, and opened if not.
     """
 
     def __init__(
@@ -65,12 +67,16 @@ class CloneWatch:
         identities: Sequence[str] = IDENTITIES,
         vmgenid_drivers: Sequence[str] = VMGENID_DRIVERS,
     ) -> None:
-        self._vmclock = _open(vmclock)
+        given = handed_over()
+        self._vmclock = given.pop("vmclock") if "vmclock" in given else _open(vmclock)
         self._generation_file = generation_file
         self._generation = self._read_generation()
         self._log = -1
         if self._vmclock is None or not self._generation:
-            self._log = _open_at_end(kernel_log)
+            descriptor = given.pop("kmsg", None)
+            self._log = _open_at_end(kernel_log) if descriptor is None else _at_end(descriptor)
+        for descriptor in given.values():  # of no use beside a better one
+            os.close(descriptor)
         self._has_vmgenid = any(map(_has_device, vmgenid_drivers))
         self._has_xen = bool(_read(xen_identity))
         paths = [xen_identity, *identities, *([generation_file] if generation_file else [])]
@@ -236,8 +242,10 @@ def _open(path: str) -> int | None:
 def _open_at_end(path: str) -> int:
     """The log, to be read from here on; -1 if it may not be read."""
     descriptor = _open(path)
-    if descriptor is None:
-        return -1
+    return -1 if descriptor is None else _at_end(descriptor)
+
+
+def _at_end(descriptor: int) -> int:
     try:
         os.lseek(descriptor, 0, os.SEEK_END)
     except OSError:

@@ -57,6 +57,7 @@ PATIENCE_SECONDS = 60
 # processor is emulated, and others may use the machine.
 LONGEST_SECONDS = 5.0
 MOST_MEMORY_KIB = 25 * 1024
+CAP_SYS_ADMIN = 21  # capability.h
 
 
 # What else feeds kernels, by the Debian packages that have it, and how it stays in the foreground.
@@ -197,13 +198,22 @@ def journal(guest: Machine) -> str:
     return guest.run([*argv, "_SYSTEMD_UNIT=entropy-client.service"]).stdout
 
 
+def client_pid(guest: Machine) -> str:
+    argv = ["systemctl", "show", "--value", "--property=MainPID", "entropy-client"]
+    return guest.run(argv).stdout.strip()
+
+
+def client_status(guest: Machine, key: str) -> str:
+    """What /proc says of the resident client."""
+    text = guest.read(f"/proc/{client_pid(guest)}/status").decode()
+    found = re.search(rf"^{key}:\s+(\S+)", text, re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
 def memory_kib(guest: Machine) -> int:
     """What the resident client holds."""
-    argv = ["systemctl", "show", "--value", "--property=MainPID", "entropy-client"]
-    pid = guest.run(argv).stdout.strip()
-    found = re.search(r"VmRSS:\s+(\d+) kB", guest.read(f"/proc/{pid}/status").decode())
-    assert found is not None
-    return int(found[1])
+    return int(client_status(guest, "VmRSS"))
 
 
 def await_seeds(guest: Machine, n_seeds: int) -> None:
@@ -234,6 +244,11 @@ def test_a_client_beside_other_daemons(vm: Vm, capsys: pytest.CaptureFixture[str
     with vm.booted() as guest:
         await_seeds(guest, 1)
         assert "sign of clones: kernel message" in journal(guest)
+        # It hears the kernel's log, which it may not open.
+        assert client_status(guest, "Uid") != "0"
+        assert int(client_status(guest, "CapEff"), 16) == 1 << CAP_SYS_ADMIN
+        files = guest.run(["ls", "-l", f"/proc/{client_pid(guest)}/fd"]).stdout
+        assert len(re.findall("-> /dev/kmsg$", files, re.MULTILINE)) == 1, files
         for name, argv in OTHERS.items():
             guest.run(["systemd-run", "--quiet", f"--unit={name}", *argv])
         guest.run(["systemctl", "restart", "entropy-client"])

@@ -10,10 +10,10 @@ MODULES = "usr/lib/python3/dist-packages/"
 SHARED = "python3-entropy"
 SERVICES = ("entropy-broker", "entropy-feeder", "entropy-client", "entropy-gateway")
 UNITS = {
-    "entropy-broker.service": 2.0,  # the most that each may be exposed
+    "entropy-broker.service": 1.5,  # the most that each may be exposed
     "entropy-feeder@.service": 2.0,
-    "entropy-client.service": 2.5,
-    "entropy-gateway@.service": 2.0,
+    "entropy-client.service": 2.0,
+    "entropy-gateway@.service": 1.5,
 }
 
 

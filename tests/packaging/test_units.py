@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import configparser
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from .layout import DEBIAN, SERVICES, UNITS
+from entropy.open_signs import SIGNS
+
+from .layout import CHECKOUT, DEBIAN, MODULES, SERVICES, UNITS
 
 needs_systemd = pytest.mark.skipif(
     not shutil.which("systemd-analyze"), reason="systemd is not installed here"
@@ -93,13 +96,22 @@ def test_no_boot_waits_for_the_client() -> None:
 
 def test_who_may_have_which_capability() -> None:
     held = {unit: set(_Unit(unit)["Service"]["CapabilityBoundingSet"].split()) for unit in UNITS}
-    # To credit the kernel; and to hear in its log that the machine was cloned.
-    credit, hear = "CAP_SYS_ADMIN", "CAP_SYSLOG"
-    assert credit in held["entropy-client.service"]
-    assert held.pop("entropy-client.service") <= {credit, hear}
-    assert held.pop("entropy-broker.service") <= {hear}
-    assert held.pop("entropy-gateway@.service") == {hear}
+    assert held.pop("entropy-client.service") == {"CAP_SYS_ADMIN"}  # to credit the kernel
     assert set().union(*held.values()) == set()
+
+
+@pytest.mark.parametrize("unit", [unit for unit in UNITS if "feeder" not in unit])
+def test_a_service_hears_of_clones_without_a_right_to_it(unit: str) -> None:
+    service = _Unit(unit)["Service"]
+    assert service["PrivateDevices"] == service["ProtectKernelLogs"] == "yes"
+    command = service["ExecStartPre"].split()
+    assert command[:-1] == ["+-/usr/bin/python3", "-I", "-S"]
+    assert command[-1] == f"/{MODULES}entropy/open_signs.py"
+    assert (CHECKOUT / "entropy" / "open_signs.py").exists()
+    assert service["NotifyAccess"] == "exec"  # systemd listens to that command as well
+    assert int(service["FileDescriptorStoreMax"]) == len(SIGNS)
+    allowed = re.findall(r"^DeviceAllow=(\S+) r$", (DEBIAN / unit).read_text(), re.MULTILINE)
+    assert sorted(allowed) == sorted(SIGNS.values())
 
 
 @needs_systemd
