@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from entropy import open_signs
+from entropy import kernel, open_signs
 from entropy.clone import CloneWatch
 from entropy.open_signs import hand_over, handed_over
 
@@ -95,6 +95,7 @@ class _Handed:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, first: int) -> None:
         self._patch = monkeypatch
         monkeypatch.setattr(open_signs, "_FIRST_DESCRIPTOR", first)
+        monkeypatch.setattr(open_signs, "_kept", {})
 
     def tell(self, n_descriptors: int, names: str, pid: int | None = None) -> None:
         self._patch.setenv("LISTEN_PID", str(os.getpid() if pid is None else pid))
@@ -153,9 +154,11 @@ def test_a_page_that_was_handed_over(
     assert watched.look() is None
     (tmp_path / "vmclock0").write_bytes(page(1, HAS_GENERATION, 8))
     assert watched.look() == "the VM generation changed"
+    assert page(1, HAS_GENERATION, 8)[:112] in kernel.vm_generation()  # so it is in every nonce
     assert watch(tmp_path).sign() == "vmgenid"  # the next one is handed nothing
     watched.close()
     assert not is_open(pair[1])
+    assert page(1, HAS_GENERATION, 8)[:112] in kernel.vm_generation()
 
 
 def test_a_log_that_was_handed_over(
