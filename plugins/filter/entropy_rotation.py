@@ -60,6 +60,15 @@ def stale_certificates(asked: Iterable[Mapping[str, Any]], outcome: Mapping[str,
     return found
 
 
+def revoked_ids(ledger: Mapping[str, Any]) -> list[str]:
+    """The ids in `ledger` (ledger.json, read) that had a key and have none."""
+    return sorted(
+        name
+        for name, credential in ledger["credentials"].items()
+        if all(key["state"] == "revoked" for key in credential["keys"])
+    )
+
+
 def unseen(installed: Iterable[Mapping[str, Any]], reports: list[Mapping[str, Any]]) -> list[str]:
     """The ids of the installed credentials whose key is waited for and was used nowhere yet.
 
@@ -176,6 +185,7 @@ class FilterModule:
             "entropy_credential_lines": lines,
             "entropy_credentials_wanted": wanted,
             "entropy_refusals": refusals,
+            "entropy_revoked_ids": revoked_ids,
             "entropy_stale_certificates": stale_certificates,
             "entropy_unseen": unseen,
             "entropy_rebuilt": rebuilt,

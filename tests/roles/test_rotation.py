@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
+from module_utils.entropy_ledger import Key, Ledger, LedgerCredential, Terms, dump_ledger
 from plugins.filter.entropy_fleet import credentials
 from plugins.filter.entropy_rotation import (
     authority_line,
     lines,
     rebuilt,
     refusals,
+    revoked_ids,
     stale_certificates,
     unseen,
     words,
@@ -148,3 +151,22 @@ def test_a_host_may_belong_to_a_tenant() -> None:
     hostvars: dict[str, dict[str, Any]] = {"vm1": {"entropy_tenant": "acme"}, "vm2": {}}
     found = credentials(["vm1", "vm2"], groups, hostvars)
     assert [of.get("tenant") for of in found] == ["acme", None]
+
+
+def test_who_was_revoked_is_read_from_a_ledger() -> None:
+    states = {"vm1": ["revoked", "active"], "vm2": ["revoked"], "vm3": ["retiring", "pending"]}
+    ledger = Ledger(
+        site_id="lab",
+        generation=3,
+        authorities=(),
+        acl_file_sha256="",
+        credentials={
+            name: LedgerCredential(
+                terms=Terms(permissions=("draw",)),
+                keys=tuple(Key(f"key {state}", "print", state, UNTIL) for state in of_id),
+                file_sha256="",
+            )
+            for name, of_id in states.items()
+        },
+    )
+    assert revoked_ids(json.loads(dump_ledger(ledger))) == ledger.revoked_ids() == ["vm2"]
