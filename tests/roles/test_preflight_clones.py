@@ -26,7 +26,7 @@ def test_preflight_brings_all_that_the_look_for_clones_imports(tmp_path: Path) -
             *("--start-at-task", "Ask its platform", ROOT / "playbooks/preflight.yml"),
         ],
         cwd=ROOT,
-        env={**os.environ, "NO_COLOR": "1"},
+        env={**os.environ, "NO_COLOR": "1", "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
         timeout=60,
