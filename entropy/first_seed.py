@@ -65,6 +65,7 @@ class _FirstSeed:
         self._state = ClientState(config.state_dir)
         self._n_wanted = 2 if config.two_brokers else 1
         self._blocks: dict[str, Block] = {}  # by broker
+        self._worthless: dict[str, Block] = {}  # of brokers whose reservoir was empty
         self._refused: set[str] = set()  # endpoints that will not have us, however often we ask
         self._was_ready = bool(kernel.random_bytes(1))
         now = time.monotonic()
@@ -79,6 +80,10 @@ class _FirstSeed:
         said, pause_seconds = "", FIRST_PAUSE_SECONDS
         while self._left_seconds() > 0:
             said = self._round() or said
+            # All were asked, and nobody had more: better than to keep the boot waiting.
+            for broker_id, block in self._worthless.items():
+                if len(self._blocks) < self._n_wanted:
+                    self._blocks.setdefault(broker_id, block)
             if len(self._blocks) == self._n_wanted:
                 self._feed(enough=True)
                 return ""
@@ -97,16 +102,18 @@ class _FirstSeed:
         asked: list[tuple[str, Dial]] = [(endpoint, dial_plain) for endpoint in self._seeds]
         if time.monotonic() >= self._tls_from:
             asked += [(endpoint, dial) for endpoint in self._config.brokers]
-        for endpoint, dial_one in asked:
+        for i, (endpoint, dial_one) in enumerate(asked):
             if len(self._blocks) < self._n_wanted and endpoint not in self._refused:
-                said = self._ask(endpoint, dial_one) or said
+                # A broker that is empty leaves their share of the time to the others.
+                share_seconds = self._left_seconds() / (len(asked) - i)
+                said = self._ask(endpoint, dial_one, share_seconds) or said
         return said
 
     def _left_seconds(self) -> float:
         return self._end - time.monotonic()
 
-    def _ask(self, endpoint: str, dial_one: Dial) -> str:
-        """Draw from one broker. Returns "", or why it gave nothing."""
+    def _ask(self, endpoint: str, dial_one: Dial, share_seconds: float) -> str:
+        """Draw from one broker, within about its share. Returns "", or why it gave nothing."""
         left_seconds = self._left_seconds()
         if left_seconds <= 0:
             return "the time is up"
@@ -115,9 +122,12 @@ class _FirstSeed:
             with dial_one(self._config, self._state, endpoint, step_seconds) as connection:
                 if connection.broker_id in self._blocks:
                     return f"{endpoint}: {connection.broker_id} has given its part already"
-                wait_seconds = max(0.0, self._left_seconds() - step_seconds)
-                block = connection.draw(DrawKind.SEED, self._config.seed_bytes, wait_seconds)
-                self._blocks[connection.broker_id] = block
+                wait_seconds = min(share_seconds, self._left_seconds()) - step_seconds
+                block = connection.draw(
+                    DrawKind.SEED, self._config.seed_bytes, max(0.0, wait_seconds)
+                )
+                blocks = self._blocks if block.credit_bits else self._worthless
+                blocks[connection.broker_id] = block
         except (ConfigError, CredentialError):
             raise  # no later try can mend that
         except Refused as refused:

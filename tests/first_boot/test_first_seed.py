@@ -95,6 +95,21 @@ def test_a_broker_that_refuses_leaves_the_others(
     assert [bits for _, bits in fake_kernel.added] == [448]
 
 
+@pytest.mark.parametrize("all_are_empty", [False, True])
+def test_a_broker_that_is_empty_leaves_it_to_the_others(
+    fleet: Fleet, fake_kernel: FakeKernel, all_are_empty: bool
+) -> None:
+    """And some of the time; what it gave is used when nobody has better."""
+    empty, other = fleet.broker(), fleet.broker()
+    for broker in (empty, other)[: 2 if all_are_empty else 1]:
+        broker.answer = lambda _draw: Block(1, 0, (), bytes(64))
+    assert first_seed.run(fleet.config(seed_timeout_seconds=10)) == 0
+    assert [bits for _, bits in fake_kernel.added] == ([] if all_are_empty else [448])
+    assert fake_kernel.mixed == ([bytes(64)] if all_are_empty else [])
+    assert (len(empty.draws), len(other.draws)) == (1, 1)
+    assert empty.draws[0].wait_ms <= 5000 < other.draws[0].wait_ms
+
+
 def test_without_such_ports_it_is_tls(fleet: Fleet, fake_kernel: FakeKernel) -> None:
     broker = fleet.broker()
     assert first_seed.run(fleet.config()) == 0
