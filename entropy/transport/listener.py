@@ -56,7 +56,7 @@ class Server:
         self._max_connections = max_connections
         self._max_per_address = max_connections_per_address
         self._loop = asyncio.get_running_loop()
-        self._tasks: dict[asyncio.Task[None], socket.socket] = {}
+        self._tasks: dict[asyncio.Task[None], tuple[socket.socket, str]] = {}
         self._per_network: Counter[str] = Counter()
         self._pauses: set[asyncio.TimerHandle] = set()
         self.over_limit = 0
@@ -126,12 +126,15 @@ class Server:
             sock.close()
         else:
             task = self._loop.create_task(self._run(sock, address))
-            self._tasks[task] = sock
+            self._tasks[task] = (sock, address)
             task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        # A task that was cancelled before its first step has closed nothing.
-        self._tasks.pop(task).close()
+        # A task that was cancelled before its first step has closed and given back nothing.
+        sock, address = self._tasks.pop(task)
+        sock.close()
+        if self._proxy_from is None:
+            self._leave_place(address)
 
     def _take_place(self, address: str) -> bool:
         network = proxy.network_of(address)
@@ -149,13 +152,14 @@ class Server:
 
     async def _run(self, sock: socket.socket, address: str) -> None:
         """The whole life of one connection."""
+        proxied = False  # and has a place, which `_ended` does not know of
         placed = self._proxy_from is None
         stream: TlsStream | PlainStream | None = None
         try:
             async with asyncio.timeout(self._handshake_seconds):
                 if not placed:
                     address = await self._proxied_address(sock, address)
-                    placed = self._take_place(address)
+                    placed = proxied = self._take_place(address)
                 if placed and self._context is None:
                     tune(sock)
                     stream = PlainStream(sock, address)
@@ -169,7 +173,7 @@ class Server:
         finally:
             if stream is not None:
                 stream.close()
-            if placed:
+            if proxied:
                 self._leave_place(address)
 
     async def _handle(self, stream: TlsStream | PlainStream) -> None:

@@ -499,3 +499,17 @@ def test_each_listener_has_limits_of_its_own(fleet: Fleet) -> None:
                 stream.close()
 
     asyncio.run(run())
+
+
+def test_who_is_cut_before_the_first_step_gives_its_place_back(fleet: Fleet) -> None:
+    async def run() -> None:
+        async with listening(fleet, tell_address, max_connections_per_address=1) as server:
+            with socket.create_connection(parse_endpoint(server.addresses[0])):
+                server._accept(server._sockets[0])
+                assert server.connections == 1
+                server.cut_all()
+                await _until(lambda: server.connections == 0)
+            assert not server._per_network
+            assert await _echoes(fleet, await _plain(server)) == "127.0.0.1"
+
+    asyncio.run(run())
