@@ -68,6 +68,7 @@ class PeerLink:
         self._log = log
         self._pause_seconds = LEAST_PAUSE_SECONDS  # doubles with each failure
         self._low = asyncio.Event()
+        self._opening = asyncio.Lock()
 
     def nudge(self) -> None:
         """The reservoir is below its low mark."""
@@ -160,6 +161,11 @@ class PeerLink:
             connection.close()
 
     async def _connect(self) -> AsyncClientConnection:
+        # One at a time: a number that arrives after a later one is taken for a clone's.
+        async with self._opening:
+            return await self._log_in()
+
+    async def _log_in(self) -> AsyncClientConnection:
         # Read anew each time: a rotated credential needs no restart.
         credential = load_peer_credential(self._credential_path, self._config.site_id)
         keys = derive(credential.secret)

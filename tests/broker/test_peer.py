@@ -10,6 +10,7 @@ import pytest
 
 from entropy.broker.peer import PeerLink
 from entropy.config import PeerConfig, ReservoirConfig
+from entropy.transport.aio import AsyncClientConnection
 from entropy.wire.codes import DrawKind, RetryReason, Role
 from entropy.wire.frames import Retry
 from tests.broker.fleet import Fleet, a_block, balanced, draw, feed, until
@@ -213,5 +214,38 @@ def test_the_classic_way(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.undo()
         said = [line for line in fleet.lines if "cannot stir" in line]
         assert len(said) == 1  # once, however often it fails
+
+    asyncio.run(story())
+
+
+def test_two_sessions_of_one_link_do_not_overtake_each_other(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drawing and stirring take their numbers from one clock; a broker takes late ones amiss."""
+    began: list[int] = []
+
+    async def story() -> None:
+        first_may_end = asyncio.Event()
+
+        async def connect(*_: object, counter: int, **__: object) -> int:
+            began.append(counter)
+            await first_may_end.wait()
+            return counter
+
+        fleet.credential("broker2", "peer")
+        async with fleet.broker("broker1") as one:
+            monkeypatch.setattr(AsyncClientConnection, "connect", connect)
+            peer = fleet.peer("broker1", one, "broker2")
+            turn = asyncio.Lock()
+            link = PeerLink(
+                peer, one.config, one.service, one.current_epoch, turn, one.random, one.log
+            )
+            both = [asyncio.create_task(link._connect()) for _ in range(2)]
+            await until(lambda: began)
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert len(began) == 1
+            first_may_end.set()
+            assert await asyncio.gather(*both) == sorted(began)
 
     asyncio.run(story())
