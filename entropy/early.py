@@ -137,6 +137,8 @@ def mark_used(state_dir: str, seed: InjectedSeed) -> None:
     try:
         os.makedirs(state_dir, mode=0o700, exist_ok=True)
         kind = _file_system(state_dir)
+        if not kind:
+            raise NotCredited(f"{state_dir}: it cannot be told whether that is on a disk")
         if kind in _MEMORY_FILE_SYSTEMS:
             raise NotCredited(f"{state_dir} is not on a disk ({kind}): no mark would outlive it")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -159,17 +159,22 @@ def test_a_machine_without_a_uuid_credits_nothing(vm: Vm, fake_kernel: FakeKerne
     assert vm.marks == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "why"), [("tmpfs", "not on a disk"), ("", "cannot be told whether that is on a disk")]
+)
 def test_without_a_disk_for_the_mark_nothing_is_credited(
     vm: Vm,
     fake_kernel: FakeKernel,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    kind: str,
+    why: str,
 ) -> None:
-    monkeypatch.setattr(early, "_file_system", lambda _path: "tmpfs")
+    monkeypatch.setattr(early, "_file_system", lambda _path: kind)
     vm.inject(vm.seed())
     vm.boot()
     assert (fake_kernel.added, fake_kernel.mixed) == ([], [DATA])
-    assert "not on a disk" in capsys.readouterr().err
+    assert why in capsys.readouterr().err
 
 
 def test_a_disk_that_fails_means_no_credit(
