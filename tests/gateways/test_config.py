@@ -44,6 +44,8 @@ def test_a_short_file_and_its_defaults(tmp_path: Path) -> None:
         ("brokers", "broker", "gateway.broker: unknown key; did you mean 'brokers'?"),
         ('"127.0.0.1:25240"', '"0.0.0.0:25240"', "EGD knows no login"),
         ('"127.0.0.1:25240"', '"[::]:25240"', "EGD knows no login"),
+        ('"127.0.0.1:25240"', '"[0:0:0:0:0:0:0:0]:25240"', "EGD knows no login"),
+        ('"127.0.0.1:25240"', '"[::ffff:0.0.0.0]:25240"', "EGD knows no login"),
         ('"127.0.0.1:25240"', '"unix:run/x"', "must be an absolute path"),
         ('"127.0.0.1:25240"', f'"unix:/{"x" * 107}"', "too long for a socket"),
         ('"127.0.0.1:25240"', '"127.0.0.1"', "is not an endpoint"),
