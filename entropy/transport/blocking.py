@@ -28,6 +28,7 @@ _WAIT_LIMIT_MS = (1 << 32) - 1
 # sends its second one only after a second, its third after three.
 _FIRST_TRIES = 4
 _TRY_SECONDS = 0.25
+_LEAST_SECONDS = 0.001  # none at all would not wait for the connection
 # And whoever waits for an answer of the machine that had the address hears nothing more, unless he
 # asks: the one that has it now denies the connection.
 _PROBE_SECONDS = 1
@@ -218,7 +219,9 @@ def connect_tcp(endpoint: str, what: str, deadline: float) -> socket.socket:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise describe(error, what) from None
-    for family, kind, protocol, _, address in found:
+    for i, (family, kind, protocol, _, address) in enumerate(found):
+        # An address that does not answer leaves their share of the time to the others.
+        end = time.monotonic() + _remaining(deadline, what) / (len(found) - i)
         seconds = _TRY_SECONDS
         for n_tries in itertools.count(1):
             try:
@@ -226,10 +229,10 @@ def connect_tcp(endpoint: str, what: str, deadline: float) -> socket.socket:
             except OSError as error:  # this kernel has no such family
                 failure = describe(error, what)
                 break
-            left_seconds = deadline - time.monotonic()
+            left_seconds = end - time.monotonic()
             try:
                 _notice_death(sock)
-                sock.settimeout(min(seconds, _remaining(deadline, what)))
+                sock.settimeout(max(_LEAST_SECONDS, min(seconds, left_seconds)))
                 sock.connect(address)
                 return sock
             except OSError as error:

@@ -264,3 +264,26 @@ def test_a_goodbye_that_came_with_an_answer(fleet: Fleet) -> None:
         assert refused.value.code is RefusedCode.SHUTDOWN
 
     against(fleet, answer_and_leave, use)
+
+
+def test_an_address_that_is_silent_leaves_time_for_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(blocking, "_TRY_SECONDS", 0.02)
+    with contextlib.ExitStack() as open_until_end:
+        silent = open_until_end.enter_context(socket.socket())
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(0)
+        for _ in range(2):  # its queue is full, so it drops what comes
+            filler = open_until_end.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(silent.getsockname())
+        good = open_until_end.enter_context(socket.create_server(("127.0.0.1", 0)))
+        found = [
+            (socket.AF_INET, socket.SOCK_STREAM, 0, "", sock.getsockname())
+            for sock in (silent, good)
+        ]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        connected = blocking.connect_tcp("broker1:25226", "here", time.monotonic() + 2)
+        open_until_end.enter_context(connected)
+        assert connected.getpeername() == good.getsockname()
