@@ -40,7 +40,8 @@ class Alarms:
         now = self._unix_seconds()
         own = [alarm for alarm in self._kept if alarm.id == name]
         if len(own) >= _OF_ONE_ID:
-            if now - own[0].unix < _SECONDS:
+            # A clock that was set back must not silence the id until it has caught up.
+            if 0 <= now - own[0].unix < _SECONDS:
                 return
             self._kept.remove(own[0])
         self._kept.append(Alarm(now, name, f"{name}: {text}"))

@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from entropy.broker.alarms import Alarms
 from entropy.broker.service import PendingDraw, Reply
 from entropy.config import LimitsConfig, ReservoirConfig
 from entropy.errors import Refused
@@ -406,3 +407,15 @@ def test_welcome_says_the_limits() -> None:
     desk = filled(3)
     welcome = desk.service.welcome(desk.login("vm1", credit_bits_per_second=9))
     assert welcome[:-1] == (frozenset({"draw"}), 600, 32, 64, 4096, 9, 3, 64)
+
+
+def test_a_clock_that_was_set_back_silences_nobody() -> None:
+    now = [2_000_000_000.0]
+    said: list[str] = []
+    alarms = Alarms(lambda: now[0], lambda text, _priority: said.append(text))
+    for _ in range(6):
+        alarms.note("vm1", "is odd")
+    assert len(said) == 5
+    now[0] -= 1_000_000
+    alarms.note("vm1", "is odd again")
+    assert said[5:] == ["vm1: is odd again"]
