@@ -89,7 +89,10 @@ def _feed_once(config: ClientConfig) -> int:
         watch = CloneWatch(config.clone.generation_file)
         sign, names, state = watch.generation(), watch.names(), ClientState(config.state_dir)
         watch.close()
-        known = state.read()
+        try:
+            known = state.read()
+        except OSError:  # which is told when the counter cannot be kept
+            known = {}
         fed_before = known.get("fed_boot_id") == kernel.boot_id().hex()
         client, kind = Client(config), DrawKind.SEED
         if not fed_before:

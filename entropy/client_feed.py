@@ -16,7 +16,7 @@ from entropy.client_pace import LONGEST_BACKOFF_SECONDS, Fed, Nothing
 from entropy.client_state import ClientState
 from entropy.config import ClientConfig
 from entropy.dial import dial, say_where
-from entropy.errors import EntropyError, RetryLater
+from entropy.errors import EntropyError, KernelError, RetryLater
 from entropy.into_kernel import into_kernel
 from entropy.notify import NOTICE, WARNING, log
 from entropy.transport.blocking import BlockingConnection
@@ -67,6 +67,8 @@ class Client:
             share_seconds = (deadline - time.monotonic()) / (len(brokers) - i)
             try:
                 fed = self._feed_from(endpoint, kind, max(share_seconds, 0.1), n_bytes)
+            except KernelError:
+                raise  # another broker's bytes would be lost as well
             except (EntropyError, OSError) as error:
                 wait.note(endpoint, error)
             else:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from entropy import client
+from entropy import client, kernel
 from entropy.client_feed import Client
 from entropy.client_pace import Fed, Nothing
 from entropy.client_state import ClientState
 from entropy.credentials import dump_credential, new_credential
-from entropy.errors import ConfigError, CredentialError
+from entropy.errors import ConfigError, CredentialError, KernelError
 from entropy.wire.codes import DrawKind, RefusedCode, RetryReason
 from entropy.wire.frames import Block, Refused, Retry
 
@@ -331,3 +331,28 @@ def test_not_even_a_resolver_that_hangs_holds_it_up(fleet: Fleet) -> None:
     )
     assert done.returncode == 1
     assert done.stderr == "no seed within the time-out: going on without one\n"
+
+
+def test_once_where_nothing_can_be_remembered(
+    fleet: Fleet, fake_kernel: FakeKernel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file in the place of its folder: no traceback, and the seed comes all the same."""
+    fleet.broker()
+    (fleet.folder / "file").touch()
+    config = fleet.config(state_dir=str(fleet.folder / "file"))
+    assert client.run(config, once=True) == 0
+    assert [bits for _, bits in fake_kernel.added] == [448]
+    assert "cannot keep the counter here" in capsys.readouterr().err
+
+
+def test_a_kernel_that_takes_nothing_costs_one_broker_a_block(
+    fleet: Fleet, fake_kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_data: bytes, _credit_bits: int) -> bool:
+        raise KernelError("/dev/random: RNDADDENTROPY: Input/output error")
+
+    monkeypatch.setattr(kernel, "add_entropy", refuse)
+    first, second = fleet.broker(), fleet.broker()
+    with pytest.raises(KernelError, match="Input/output"):
+        Client(fleet.config()).feed(SEED, 5)
+    assert (len(first.draws), len(second.draws)) == (1, 0)
