@@ -95,9 +95,11 @@ def test_what_is_pure_imports_nothing_impure() -> None:
 
 def test_broker_and_client_never_import_each_other() -> None:
     brokers = {name for name in FILES if name.startswith("entropy.broker")} | {"entropy.reservoir"}
-    clients = {"entropy.client", "entropy.draw", "entropy.dial", "entropy.client_state"}
+    clients = {name for name in FILES if name.startswith("entropy.client")}
+    clients |= {"entropy.draw", "entropy.dial", "entropy.early", "entropy.first_seed"}
     assert not closure("entropy.broker") & clients
     assert not closure(*CLIENT) & brokers
+    assert not closure("entropy.gateways") & (brokers | clients)
 
 
 def test_the_client_imports_only_what_it_uses() -> None:
