@@ -24,6 +24,7 @@ from entropy.transport.tls import client_context
 
 LOOK_SECONDS = 1.0
 _LEAST_WAIT_SECONDS = 0.01
+_CUT_LOG_SECONDS = 60.0  # between two lines about readers that speak something else
 _MOST_AT_ONCE_BYTES = 1024  # that are read of one reader before others have their turn
 _MOST_UNSENT_BYTES = 512  # to one reader; who takes nothing is given nothing more
 
@@ -71,6 +72,7 @@ class EgdGateway:
         self.resets = 0  # how often this machine was cloned, restored or suspended
         self.last_reason: str | None = None
         self.over_limit = 0
+        self._cut_said_seconds = float("-inf")
         self._say = say
         self._loop = asyncio.get_running_loop()
         self.desk = Desk(config.egd, self.buffer, os.getpid(), self._loop.time())
@@ -190,7 +192,7 @@ class EgdGateway:
             connection.send(reader.data_to_send())
             desk.go_on(reader, self._loop.time())
             if reader.state is State.CLOSED:
-                self._say("a reader sent what is no command of EGD: cut off", NOTICE)
+                self._say_of_a_cut()
                 connection.close()
             else:
                 connection.listen(not reader.full)
@@ -202,6 +204,13 @@ class EgdGateway:
         wait_seconds = desk.next_seconds(self._loop.time())
         if wait_seconds is not None:
             self._timer = self._loop.call_later(max(wait_seconds, _LEAST_WAIT_SECONDS), self.serve)
+
+    def _say_of_a_cut(self) -> None:
+        """Now and then: whoever may connect could fill the log else. All of them are counted."""
+        now = self._loop.time()
+        if now - self._cut_said_seconds >= _CUT_LOG_SECONDS:
+            self._cut_said_seconds = now
+            self._say("a reader sent what is no command of EGD: cut off", NOTICE)
 
     async def _keep_looking(self) -> None:
         """For clones and a new credential; and tell systemd that the loop turns."""

@@ -169,11 +169,14 @@ def test_rates(site: Site, what: str) -> None:
 def test_a_reader_that_speaks_something_else_is_cut_off(site: Site) -> None:
     async def scenario() -> None:
         async with site.gateway("127.0.0.1:1", listen=("127.0.0.1:0",)) as gateway:
-            async with reading(gateway.addresses[0]) as (reader, writer):
-                writer.write(b"GET / HTTP/1.1\r\n\r\n")
-                assert await reader.read() == b""
+            for _ in range(3):
+                async with reading(gateway.addresses[0]) as (reader, writer):
+                    writer.write(b"GET / HTTP/1.1\r\n\r\n")
+                    assert await reader.read() == b""
             await until(lambda: not gateway.desk.readers)
-            assert gateway.desk.not_understood == 1
+            assert gateway.desk.not_understood == 3
+            said = [line for line in site.said if "no command of EGD" in line]
+            assert len(said) == 1, "or whoever may connect could fill the log"
 
     asyncio.run(scenario())
 
