@@ -220,7 +220,7 @@ class Resident:
         )
         if not report:
             return reason, Nothing(0.0)
-        self._sign = None  # brokers know
+        self._sign = None  # the state file has it, and each login says it from now on
         if "nothing" in report:
             return reason, Nothing(*report["nothing"])
         self._told = report["told"]

@@ -4,7 +4,7 @@ TLS waits for the kernel's generator, and the seed is what that waits for. The f
 and the keys inside are the same as ever: a reply is as secret, and as fresh. What is lost is what
 TLS alone gave: anybody on the way sees which id draws and when; and no certificate names the
 broker, so a thief of a broker's access list who also sits on the way could answer in its place.
-Brokers give one seed there and nothing else.
+Brokers give seeds there and nothing else.
 """
 
 from __future__ import annotations
