@@ -49,6 +49,16 @@ seed_timeout_seconds = 20
 """
 # The guest's processor is slow.
 PATIENT = "[Service]\nTimeoutStartSec=infinity\nWatchdogSec=0\n"
+# In the place of another service's program: which sign its sandbox lets it have.
+ASKING = """\
+[Service]
+Type=oneshot
+Restart=no
+WatchdogSec=0
+ExecStart=
+ExecStart=/usr/bin/python3 -c "from entropy.clone import CloneWatch; print(CloneWatch().sign())"
+"""
+ASKED = ("entropy-broker.service", "entropy-gateway@egd.service")
 FORKED = re.compile(r"\[ *([\d.]+)\] \S+ kernel: random: crng reseeded due to virtual machine fork")
 TOLD = re.compile(r"\[ *([\d.]+)\] .* the kernel was told of a VM fork: reseeding now")
 CREDITED = re.compile(r"\[ *([\d.]+)\] .* seed: 64 bytes worth 448 bits .* credited to the kernel")
@@ -178,6 +188,8 @@ class Vm:
         added.file("/etc/tmpfiles.d/lab.conf", OWNERS)
         added.file("/etc/systemd/network/lab.network", NETWORK)
         added.file("/etc/systemd/system/entropy-client.service.d/patient.conf", PATIENT)
+        for unit in ASKED:
+            added.file(f"/etc/systemd/system/{unit}.d/asking.conf", ASKING)
         with tempfile.TemporaryDirectory() as unpacked:
             for deb in others():
                 subprocess.run(["dpkg-deb", "--extract", deb, unpacked], check=True)
@@ -248,7 +260,11 @@ def test_a_client_beside_other_daemons(vm: Vm, capsys: pytest.CaptureFixture[str
         assert client_status(guest, "Uid") != "0"
         assert int(client_status(guest, "CapEff"), 16) == 1 << CAP_SYS_ADMIN
         files = guest.run(["ls", "-l", f"/proc/{client_pid(guest)}/fd"]).stdout
-        assert len(re.findall("-> /dev/kmsg$", files, re.MULTILINE)) == 1, files
+        assert len(re.findall(r"-> \S*/kmsg$", files, re.MULTILINE)) == 1, files
+        for unit in ASKED:  # nor may these, with no capability at all
+            guest.run(["systemctl", "start", unit])
+            said = guest.run(["journalctl", "--quiet", "--output=cat", f"--unit={unit}"]).stdout
+            assert "kernel message" in said.splitlines(), said
         for name, argv in OTHERS.items():
             guest.run(["systemd-run", "--quiet", f"--unit={name}", *argv])
         guest.run(["systemctl", "restart", "entropy-client"])
