@@ -85,17 +85,29 @@ from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 STAMPS = "/var/lib/dpkg/entropy-debs"
 
 
-def installed_versions(module: AnsibleModule, names: list[str]) -> dict[str, str]:
-    """Return the version of each package that is fully installed."""
+def versions_and_states(module: AnsibleModule, names: list[str]) -> list[list[str]]:
+    """Return name, version and dpkg's abbreviation of the state of each that it knows."""
     show = ["dpkg-query", "--show", "--showformat", r"${Package} ${Version} ${db:Status-Abbrev}\n"]
     # The status is 1 when one of them is unknown; the others are listed all the same.
     _, listed, _ = module.run_command([*show, *names])
-    versions = {}
-    for line in listed.splitlines():
-        words = line.split()
-        if len(words) == 3 and words[2].startswith("ii"):
-            versions[words[0]] = words[1]
-    return versions
+    return [words for line in listed.splitlines() if len(words := line.split()) == 3]
+
+
+def installed_versions(known: list[list[str]]) -> dict[str, str]:
+    """Return the version of each package that is fully installed."""
+    return {name: version for name, version, state in known if state.startswith("ii")}
+
+
+def is_half_installed(known: list[list[str]]) -> bool:
+    """Whether an installation of one of them was cut off: unpacked, or not to the end."""
+    return any(state[1:2] in ("U", "F", "H") for _, _, state in known)
+
+
+def unpack(module: AnsibleModule, paths: list[str]) -> None:
+    """Bring packages to one version again, which apt-get does not where it left them at two."""
+    options = ["--force-confdef", "--force-confold"]
+    # What it could not do, apt-get is about to say.
+    module.run_command(["dpkg", *options, "--unpack", *paths])
 
 
 def stamp_path(name: str) -> str:
@@ -128,14 +140,17 @@ def install(module: AnsibleModule, paths: list[str], lock_seconds: int) -> None:
     command += ["Dpkg::Options::=--force-confold", "--no-install-recommends"]
     command += ["--reinstall", "--allow-downgrades", "install", *paths]
     status, out, error = module.run_command(command, environ_update=environment)
-    if status != 0:
+    if status != 0 and "dpkg: error" not in out + error:
         # Perhaps the lists are missing or too old to find what the packages depend on.
         module.run_command([*apt_get, "update"], environ_update=environment)
         status, out, error = module.run_command(command, environ_update=environment)
     if status != 0:
         lines = [line for line in (out + error).splitlines() if line.strip()]
+        # The line after dpkg's own says why; what follows is only who was told.
+        why = next((i for i, line in enumerate(lines) if line.startswith("dpkg: error")), -3)
+        said = " / ".join(lines[why:][:3])
         module.fail_json(
-            msg=f"apt-get could not install {' '.join(paths)}: {' / '.join(lines[-3:])}",
+            msg=f"apt-get could not install {' '.join(paths)}: {said}",
             stdout=out,
             stderr=error,
         )
@@ -159,10 +174,13 @@ def main() -> None:
     }
     module = AnsibleModule(argument_spec=options, supports_check_mode=True)
     packages, directory = module.params["packages"], module.params["directory"]
-    before = installed_versions(module, [package["name"] for package in packages])
+    known = versions_and_states(module, [package["name"] for package in packages])
+    before = installed_versions(known)
     wanted = [package for package in packages if not is_current(package, before)]
     if wanted and not module.check_mode:
         paths = [os.path.join(directory, os.path.basename(p["file"])) for p in wanted]
+        if is_half_installed(known):
+            unpack(module, paths)
         install(module, paths, module.params["lock_seconds"])
         os.makedirs(STAMPS, mode=0o755, exist_ok=True)
         for package in wanted:

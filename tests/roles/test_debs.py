@@ -61,18 +61,28 @@ class Host:
         self.commands: list[list[str]] = []
         self.lists_are_missing = False
         self.broken = False
+        self.overwrites = False
+        self.half_installed: set[str] = set()
         self._monkeypatch = monkeypatch
         monkeypatch.setattr(entropy_deb, "STAMPS", str(tmp_path / "stamps"))
         monkeypatch.setattr(entropy_deb.AnsibleModule, "run_command", self._run)
 
     def _run(self, command: list[str], **_: Any) -> tuple[int, str, str]:
         if command[0] == "dpkg-query":
-            return 1, "".join(f"{n} {v} ii \n" for n, v in self.installed.items()), "unknown"
+            states = {n: "iU" if n in self.half_installed else "ii" for n in self.installed}
+            lines = [f"{n} {v} {states[n]} \n" for n, v in self.installed.items()]
+            return 1, "".join(lines), "unknown"
         self.commands.append(command)
         if "update" in command:
             self.lists_are_missing = False
             return 0, "", ""
-        if self.lists_are_missing or self.broken:
+        if command[0] == "dpkg":
+            self.half_installed.clear()
+            return 0, "", ""
+        if self.overwrites:
+            said = "reading\ndpkg: error processing archive\n trying to overwrite\na\nb\nc\n"
+            return 100, said, "E: Sub-process returned an error code"
+        if self.lists_are_missing or self.broken or self.half_installed:
             return 100, "reading\n", "E: broken"
         for path in command[command.index("install") + 1 :]:
             name, version, _arch = Path(path).name.split("_")
@@ -153,3 +163,23 @@ def test_missing_package_lists_are_fetched(host: Host) -> None:
     host.lists_are_missing = True
     assert host.play("a")["changed"]
     assert [command for command in host.commands if "update" in command]
+
+
+def test_what_was_cut_off_is_unpacked_whole_before_apt_is_asked(host: Host) -> None:
+    host.play("a", version="0.2.0")
+    host.installed["python3-entropy"] = "0.1.0"
+    host.half_installed = {"python3-entropy"}
+    result = host.play("b", version="0.1.0")
+    assert result["changed"]
+    assert not result.get("failed")
+    assert host.commands[-2][0] == "dpkg"
+    assert host.commands[-2][-3] == "--unpack"
+    assert "install" in host.commands[-1]
+
+
+def test_an_error_of_dpkg_is_told_and_not_hidden_by_a_second_try(host: Host) -> None:
+    host.overwrites = True
+    result = host.play("a")
+    assert result["failed"]
+    assert "trying to overwrite" in result["msg"]
+    assert len(host.commands) == 1
