@@ -74,9 +74,8 @@ class SavedSeed:
         return seed
 
     def _write(self, seed: bytes) -> None:
+        self._remove_what_others_left()
         temporary = f"{self._path}.{os.getpid()}"
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)  # of a process that died here
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(temporary, flags, 0o600)
         try:
@@ -91,6 +90,14 @@ class SavedSeed:
             os.close(descriptor)
         self._sync_directory()
 
+    def _remove_what_others_left(self) -> None:
+        """A child of the client that takes too long is ended, perhaps halfway through `_write`."""
+        for name in os.listdir(self._directory):
+            base, _, pid = name.rpartition(".")
+            if base == _NAME and pid.isdecimal() and not _is_another_process(int(pid)):
+                with suppress(FileNotFoundError):
+                    os.unlink(os.path.join(self._directory, name))
+
     def _sync_directory(self) -> None:
         descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -103,3 +110,15 @@ class SavedSeed:
             f"{self._path}: cannot keep a seed for the next boot here ({error.strerror})",
             notify.WARNING,
         )
+
+
+def _is_another_process(pid: int) -> bool:
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:  # somebody else's
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,16 @@ def test_a_seed_is_saved_for_the_owner_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert len(path.read_bytes()) == SEED_BYTES
     assert os.listdir(tmp_path) == ["seed"]
+
+
+def test_what_a_process_left_that_was_ended_is_removed(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    living = os.getppid()
+    for left in (ended.pid, os.getpid(), 10**30, living, "backup"):
+        (tmp_path / f"seed.{left}").write_bytes(bytes(SEED_BYTES))
+    SavedSeed(str(tmp_path)).save()
+    assert sorted(os.listdir(tmp_path)) == sorted(["seed", f"seed.{living}", "seed.backup"])
 
 
 def test_it_is_mixed_in_without_credit_and_replaced(
