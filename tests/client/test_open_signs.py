@@ -17,8 +17,7 @@ import pytest
 from entropy import kernel, open_signs
 from entropy.clone import CloneWatch
 from entropy.open_signs import hand_over, handed_over
-
-from .test_clone import FORKED, HAS_GENERATION, page
+from tests.client.test_clone import FORKED, HAS_GENERATION, page
 
 
 @pytest.fixture(name="supervisor")
