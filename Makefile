@@ -40,6 +40,7 @@ LAB_STEPS = \
 	'guest-usb 600 $(guest) tests/guest/test_usb.py' \
 	'guest-boot 900 $(guest) -s tests/guest/test_first_boot.py' \
 	'guest-clone 600 $(guest) -s tests/guest/test_clone.py' \
+	'guest-gateway 400 $(guest) tests/guest/test_gateway.py' \
 	'scenario-default 900 $(call molecule,default)' \
 	'scenario-lifecycle 900 $(call molecule,lifecycle)' \
 	'scenario-failover 900 $(call molecule,failover)'
