@@ -103,11 +103,14 @@ def is_half_installed(known: list[list[str]]) -> bool:
     return any(state[1:2] in ("U", "F", "H") for _, _, state in known)
 
 
-def unpack(module: AnsibleModule, paths: list[str]) -> None:
-    """Bring packages to one version again, which apt-get does not where it left them at two."""
+def finish(module: AnsibleModule, paths: list[str]) -> bool:
+    """Install packages by dpkg alone, and return whether that did it.
+
+    apt-get touches nothing where it left packages that need each other at two versions.
+    """
     options = ["--force-confdef", "--force-confold"]
-    # What it could not do, apt-get is about to say.
-    module.run_command(["dpkg", *options, "--unpack", *paths])
+    status, _, _ = module.run_command(["dpkg", *options, "--install", *paths])
+    return bool(status == 0)
 
 
 def stamp_path(name: str) -> str:
@@ -179,9 +182,8 @@ def main() -> None:
     wanted = [package for package in packages if not is_current(package, before)]
     if wanted and not module.check_mode:
         paths = [os.path.join(directory, os.path.basename(p["file"])) for p in wanted]
-        if is_half_installed(known):
-            unpack(module, paths)
-        install(module, paths, module.params["lock_seconds"])
+        if not (is_half_installed(known) and finish(module, paths)):
+            install(module, paths, module.params["lock_seconds"])
         os.makedirs(STAMPS, mode=0o755, exist_ok=True)
         for package in wanted:
             with open(stamp_path(package["name"]), "w", encoding="ascii") as stamp:
