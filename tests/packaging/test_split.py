@@ -31,6 +31,19 @@ def test_no_file_is_claimed_twice() -> None:
     assert [path for path, times in named.items() if times > 1] == []
 
 
+def test_a_file_may_move_between_packages_and_back() -> None:
+    """Or dpkg refuses the older release, where a fleet is rolled back."""
+    control = (CHECKOUT / "packaging/debian/control").read_text()
+    replaced = {
+        paragraph.split("\n", 1)[0].removeprefix("Package: "): set(
+            re.findall(r"[a-z0-9-]+", "".join(re.findall(r"^Replaces: (.*)$", paragraph, re.M)))
+        )
+        for paragraph in control.split("\n\n")
+        if paragraph.startswith("Package: ")
+    }
+    assert replaced == {SHARED: set(SERVICES)} | {service: {SHARED} for service in SERVICES}
+
+
 def test_a_package_imports_only_what_it_depends_on() -> None:
     packages = package_of()
     wrong = []
