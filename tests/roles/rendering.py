@@ -82,8 +82,8 @@ def _given(role: str) -> dict[str, Any]:
     plays = _yaml(f"playbooks/{PLAYBOOKS[role]}.yml")
     # What several playbooks hand to a role alike stands in a file of its own.
     found: dict[str, Any] = dict(_yaml(f"playbooks/vars/{PLAYBOOKS[role]}.yml"))
-    tasks = [task for play in plays for task in play["tasks"]]
-    for task in (inner for task in tasks for inner in task.get("block", [task])):
+    outer = [task for play in plays for task in play["tasks"]]
+    for task in (inner for one in outer for inner in one.get("block", [one])):
         for verb in ("ansible.builtin.import_role", "ansible.builtin.include_role"):
             if task.get(verb, {}).get("name") == role:
                 found |= task.get("vars", {})
