@@ -18,6 +18,7 @@ from entropy.wire.frames import Refused, Retry
 from tests.broker.fleet import Fleet, a_block, balanced, draw, feed, until
 from tests.broker.test_agent import ask as ask_agent
 from tests.broker.test_control import ask
+from tests.broker.test_process import ask as ask_process
 from tests.broker.test_process import running, write_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,6 +142,17 @@ def test_the_command_on_a_real_process(fleet: Fleet) -> None:
     done = command(fleet)
     assert done.returncode == 1
     assert "cannot ask the broker" in done.stderr
+
+
+def test_a_playbook_ends_a_drain_without_the_command(fleet: Fleet) -> None:
+    fleet.credential("vm1", "draw")
+    script = ROOT / "playbooks" / "files" / "drain_off.py"
+    with running(fleet, write_config(fleet)) as broker:
+        broker.wait_for_notice("READY=1")
+        assert command(fleet).returncode == 0
+        assert ask_process(fleet, "status")["status"]["draining"]
+        subprocess.run([sys.executable, "-I", script, fleet.folder / "broker1.sock"], check=True)
+        assert not ask_process(fleet, "status")["status"]["draining"]
 
 
 def test_the_command_waits_so_long_and_no_longer(
