@@ -12,6 +12,8 @@ peer, which stirs them in. They earn no credit anywhere.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import random
 import time
 from typing import Callable
@@ -35,6 +37,7 @@ DRAW_SECONDS = 3.0  # the others wait for their turn meanwhile
 STIR_BYTES = 64
 LEAST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
+LOOK_SECONDS = 2.0  # between two looks whether the credential was replaced
 
 
 class PeerLink:
@@ -69,6 +72,7 @@ class PeerLink:
         self._pause_seconds = LEAST_PAUSE_SECONDS  # doubles with each failure
         self._low = asyncio.Event()
         self._opening = asyncio.Lock()
+        self._file_used = self._file()  # the credential that the peer has seen, or will have
 
     def nudge(self) -> None:
         """The reservoir is below its low mark."""
@@ -77,7 +81,12 @@ class PeerLink:
     async def run(self) -> None:
         """Never returns; ends by being cancelled."""
         while True:
-            await self._low.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._low.wait()
+            # A new key is shown to the peer at once, so that the old one can end.
+            if not self._low.is_set() and self._file() == self._file_used:
+                continue
             pause_seconds = await self._top_up()
             await asyncio.sleep(pause_seconds * random.uniform(0.75, 1.25))
             # A peer that failed is asked until it answers: what is said of it is of now.
@@ -167,6 +176,7 @@ class PeerLink:
 
     async def _log_in(self) -> AsyncClientConnection:
         # Read anew each time: a rotated credential needs no restart.
+        file = self._file()
         credential = load_peer_credential(self._credential_path, self._config.site_id)
         keys = derive(credential.secret)
         boot_id = kernel.boot_id()
@@ -180,7 +190,7 @@ class PeerLink:
             kernel.vm_generation(),
             kernel.random_bytes(32),
         )
-        return await AsyncClientConnection.connect(
+        connection = await AsyncClientConnection.connect(
             self.endpoint,
             # A broker that starts with a wrong clock tries again; nobody waits for it.
             context=client_context(self._config.ca, check_dates=True),
@@ -193,6 +203,15 @@ class PeerLink:
             timeout_seconds=CONNECT_SECONDS,
             broker_id=self.id,
         )
+        self._file_used = file
+        return connection
+
+    def _file(self) -> tuple[int, int] | None:
+        """What tells one file of the credential from the next; None while there is none."""
+        with contextlib.suppress(OSError):
+            found = os.stat(self._credential_path)
+            return found.st_ino, found.st_mtime_ns
+        return None
 
     def _held_blocks(self) -> int:
         return self._service.reservoir.held_blocks

@@ -10,6 +10,7 @@ import pytest
 
 from entropy.broker.peer import PeerLink
 from entropy.config import PeerConfig, ReservoirConfig
+from entropy.credentials import dump_credential
 from entropy.transport.aio import AsyncClientConnection
 from entropy.wire.codes import DrawKind, RetryReason, Role
 from entropy.wire.frames import Retry
@@ -132,6 +133,33 @@ def test_a_peer_that_comes_back_is_used_again(fleet: Fleet) -> None:
                 await until(lambda: two.service.reservoir.imported_blocks == 8)
                 await until(lambda: two.peers[0].state == "idle")
                 assert "peer broker1: reached again" in fleet.lines
+
+    asyncio.run(story())
+
+
+def test_a_new_key_is_shown_to_the_peer_at_once(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nothing is to be drawn: until it was seen, the old key cannot end."""
+    monkeypatch.setattr("entropy.broker.peer.LOOK_SECONDS", 0.01)
+
+    async def story() -> None:
+        fleet.credential("broker2", "peer")
+        rng1 = fleet.credential("rng1", "feed")
+        async with fleet.broker("broker1", reservoir=RICH) as one:
+            peers = (fleet.peer("broker1", one, "broker2"),)
+            async with fleet.broker("broker2", reservoir=RICH, peers=peers) as two:
+                feeder = await fleet.connect(two, rng1, Role.FEEDER)
+                await feeder.request(feed(12))
+                new = fleet.second_key("broker2")
+                await one.apply_acl()
+                fleet.secret("broker2.json", dump_credential(new).encode())
+
+                def was_used() -> bool:
+                    return one.service.logins.uses.unix(("broker2", new.key_id)) is not None
+
+                await until(was_used)
+                assert two.service.reservoir.imported_blocks == 0
 
     asyncio.run(story())
 

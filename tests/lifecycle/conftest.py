@@ -30,7 +30,8 @@ CREDENTIAL = "/etc/entropy/credential.json"
 LOAD = """
 touch /run/entropy-load
 nohup bash -c 'while [ -e /run/entropy-load ]; do
-  if [ "$(entropy draw --bytes 4 | wc -c)" = 4 ]; then echo drawn; else echo NOT; fi
+  n_bytes=$(entropy draw --config /etc/entropy/client.toml --bytes 4 | wc -c)
+  if [ "$n_bytes" = 4 ]; then echo drawn; else echo NOT; fi
   sleep {pause_seconds}
 done' >/run/entropy-load.log 2>/run/entropy-load.err </dev/null &
 """
