@@ -10,23 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
-import time
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
-from entropy import errors, kernel, notify
+from entropy import errors, notify
 from entropy.conditioner import BLOCK_BITS
 from entropy.config import FeederConfig
 from entropy.credentials import Credential, load_credential
 from entropy.errors import ConfigError, CredentialError, EntropyError, RemoteProtocolError
+from entropy.login import CredentialWatch, log_in
 from entropy.outbox import Outbox
 from entropy.transport.aio import AsyncClientConnection
-from entropy.transport.tls import client_context
 from entropy.wire.codes import Role
 from entropy.wire.frames import FEED_LIMIT_BLOCKS, Accepted, Feed, Recall, Refused, Retry
-from entropy.wire.keys import client_nonce, derive
 
 
 class Pace(NamedTuple):
@@ -66,69 +63,12 @@ def own_credential(config: FeederConfig) -> Credential:
     return credential
 
 
-class CredentialWatch:
-    """Whether the file of the credential holds another key than when a session began.
-
-    A session outlives the file that it was opened with: without this one a rotated key would stay
-    in use for as long as nothing breaks.
-    """
-
-    def __init__(self, config: FeederConfig) -> None:
-        self._config = config
-        self._file: tuple[int, ...] | None = None
-        self._key_id: bytes | None = None
-
-    def begin(self) -> None:
-        """A session is about to be opened."""
-        self._file, self._key_id = self._look(), self._read()
-
-    def has_new_key(self) -> bool:
-        """One stat(2) as long as nothing changed. A file that is no good is no new key."""
-        file = self._look()
-        key_id = self._key_id if file == self._file else self._read()
-        if key_id is None or key_id == self._key_id:
-            self._file = file
-            return False
-        return True
-
-    def _look(self) -> tuple[int, ...] | None:
-        try:
-            found = os.stat(self._config.credential)
-        except OSError:
-            return None
-        return found.st_ino, found.st_mtime_ns, found.st_ctime_ns
-
-    def _read(self) -> bytes | None:
-        try:
-            return own_credential(self._config).key_id
-        except EntropyError:
-            return None
-
-
 async def connect(
     config: FeederConfig, endpoint: str, timeout_seconds: float
 ) -> AsyncClientConnection:
     """Open a session as this feeder. Every file is read anew: rotation needs no restart."""
-    credential = own_credential(config)
-    keys = derive(credential.secret)
-    boot_id = kernel.boot_id()
-    # Never the same twice in one boot, also when the wall clock is set back.
-    counter = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    nonce = client_nonce(
-        keys.psk, boot_id, counter, kernel.clocks(), kernel.vm_generation(), kernel.random_bytes(32)
-    )
-    return await AsyncClientConnection.connect(
-        endpoint,
-        # A feeder that starts with a wrong clock tries again; nobody waits for it. (Whether the
-        # clock is right it could not ask: its sandbox forbids adjtimex.)
-        context=client_context(config.ca, check_dates=True),
-        credential=credential,
-        keys=keys,
-        role=Role.FEEDER,
-        boot_id=boot_id,
-        counter=counter,
-        nonce=nonce,
-        timeout_seconds=timeout_seconds,
+    return await log_in(
+        endpoint, own_credential(config), config.ca, Role.FEEDER, timeout_seconds=timeout_seconds
     )
 
 
@@ -175,7 +115,7 @@ class BrokerSession:
         self._outbox = outbox
         self._pace = pace
         self._changed = changed
-        self._credential = CredentialWatch(config)
+        self._credential = CredentialWatch(config.credential, lambda: own_credential(config))
         self._work = asyncio.Event()
         self._last_said: dict[str, str] = {}  # by endpoint, to say each trouble once
         self._answered = False

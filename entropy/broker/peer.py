@@ -13,24 +13,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
 import time
 from typing import Callable
 
-from entropy import kernel
 from entropy.broker.service import Service
 from entropy.config import BrokerConfig, PeerConfig
 from entropy.credentials import Credential, load_credential
 from entropy.errors import CredentialError, EntropyError, Refused, RetryLater
+from entropy.login import CredentialWatch, log_in
 from entropy.notify import NOTICE, WARNING, Log
 from entropy.reservoir import BLOCK_BYTES
 from entropy.transport.aio import AsyncClientConnection
-from entropy.transport.tls import client_context
 from entropy.wire.codes import DrawKind, Role
 from entropy.wire.frames import DRAW_LIMIT_BYTES, Accepted, Block, Draw, Feed, Retry
 from entropy.wire.frames import Refused as RefusedMessage
-from entropy.wire.keys import client_nonce, derive
 
 CONNECT_SECONDS = 10.0
 DRAW_SECONDS = 3.0  # the others wait for their turn meanwhile
@@ -59,7 +56,7 @@ class PeerLink:
         self.imported_bits = 0
         self.last_import_unix: float | None = None
         self.last_error: str | None = None
-        self._credential_path = peer.credential
+        self._credential = CredentialWatch(peer.credential, self._load_credential)
         self._config = config
         self._service = service
         self._current_epoch = current_epoch
@@ -72,7 +69,7 @@ class PeerLink:
         self._pause_seconds = LEAST_PAUSE_SECONDS  # doubles with each failure
         self._low = asyncio.Event()
         self._opening = asyncio.Lock()
-        self._file_used = self._file()  # the credential that the peer has seen, or will have
+        self._credential.begin()
 
     def nudge(self) -> None:
         """The reservoir is below its low mark."""
@@ -84,12 +81,13 @@ class PeerLink:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._low.wait()
-            # A new key is shown to the peer at once, so that the old one can end.
-            if not self._low.is_set() and self._file() == self._file_used:
+            # A new key is shown to the peer at once, so that the old one can end; and a peer that
+            # failed is asked until it answers: what is said of it is of now.
+            wanted = self._low.is_set() or self.state != "idle" or self._credential.has_new_key()
+            if not wanted:
                 continue
             pause_seconds = await self._top_up()
             await asyncio.sleep(pause_seconds * random.uniform(0.75, 1.25))
-            # A peer that failed is asked until it answers: what is said of it is of now.
             enough = self._held_blocks() >= self._config.reservoir.low_mark_blocks
             if enough and self.state == "idle":
                 self._low.clear()
@@ -176,42 +174,18 @@ class PeerLink:
 
     async def _log_in(self) -> AsyncClientConnection:
         # Read anew each time: a rotated credential needs no restart.
-        file = self._file()
-        credential = load_peer_credential(self._credential_path, self._config.site_id)
-        keys = derive(credential.secret)
-        boot_id = kernel.boot_id()
-        # Nanoseconds since boot: they only increase while the boot id is the same.
-        counter = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        nonce = client_nonce(
-            keys.psk,
-            boot_id,
-            counter,
-            kernel.clocks(),
-            kernel.vm_generation(),
-            kernel.random_bytes(32),
-        )
-        connection = await AsyncClientConnection.connect(
+        self._credential.begin()
+        return await log_in(
             self.endpoint,
-            # A broker that starts with a wrong clock tries again; nobody waits for it.
-            context=client_context(self._config.ca, check_dates=True),
-            credential=credential,
-            keys=keys,
-            role=Role.PEER,
-            boot_id=boot_id,
-            counter=counter,
-            nonce=nonce,
+            self._load_credential(),
+            self._config.ca,
+            Role.PEER,
             timeout_seconds=CONNECT_SECONDS,
             broker_id=self.id,
         )
-        self._file_used = file
-        return connection
 
-    def _file(self) -> tuple[int, int] | None:
-        """What tells one file of the credential from the next; None while there is none."""
-        with contextlib.suppress(OSError):
-            found = os.stat(self._credential_path)
-            return found.st_ino, found.st_mtime_ns
-        return None
+    def _load_credential(self) -> Credential:
+        return load_peer_credential(self._credential.path, self._config.site_id)
 
     def _held_blocks(self) -> int:
         return self._service.reservoir.held_blocks

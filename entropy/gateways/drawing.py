@@ -8,19 +8,18 @@ import random
 import time
 from collections.abc import Callable
 
-from entropy import errors, kernel
+from entropy import errors
 from entropy.credentials import Credential, load_credential
 from entropy.errors import ConfigError, CredentialError, EntropyError
 from entropy.gateways.buffer import Buffer
 from entropy.gateways.config import GatewayConfig
 from entropy.gateways.supply import Event, State, Supply
+from entropy.login import CredentialWatch, log_in
 from entropy.notify import INFO, NOTICE, WARNING, Log
 from entropy.transport.aio import AsyncClientConnection
-from entropy.transport.tls import client_context
 from entropy.wire.codes import DrawKind, RetryReason, Role
 from entropy.wire.frames import Block, Draw, Retry
 from entropy.wire.frames import Refused as RefusedMessage
-from entropy.wire.keys import client_nonce, derive
 
 # One block for each draw: of several together it could not be told what each is worth.
 DRAW_BYTES = 64
@@ -47,25 +46,8 @@ def own_credential(config: GatewayConfig) -> Credential:
 
 async def connect(config: GatewayConfig, endpoint: str) -> AsyncClientConnection:
     """Open a session as this gateway. Every file is read anew: rotation needs no restart."""
-    credential = own_credential(config)
-    keys = derive(credential.secret)
-    boot_id = kernel.boot_id()
-    # Never the same twice in one boot, also when the wall clock is set back.
-    counter = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    nonce = client_nonce(
-        keys.psk, boot_id, counter, kernel.clocks(), kernel.vm_generation(), kernel.random_bytes(32)
-    )
-    return await AsyncClientConnection.connect(
-        endpoint,
-        # A gateway that starts with a wrong clock tries again; its sandbox forbids adjtimex.
-        context=client_context(config.ca, check_dates=True),
-        credential=credential,
-        keys=keys,
-        role=Role.CLIENT,
-        boot_id=boot_id,
-        counter=counter,
-        nonce=nonce,
-        timeout_seconds=REPLY_SECONDS,
+    return await log_in(
+        endpoint, own_credential(config), config.ca, Role.CLIENT, timeout_seconds=REPLY_SECONDS
     )
 
 
@@ -96,6 +78,8 @@ class Drawing:
         self._wanted = asyncio.Event()
         self._wanted.set()
         self._must_log_in = False
+        self._credential = CredentialWatch(config.credential, lambda: own_credential(config))
+        self._credential.begin()
         self._troubles: dict[str, str] = {}  # by endpoint, to say each once
         self._last_said = ""
         self.last_error: str | None = None  # why the last try brought nothing
@@ -117,8 +101,12 @@ class Drawing:
         if self._step is not None:
             self._step.cancel()
 
-    def log_in_anew(self) -> None:
-        """The credential is another: use it soon, so that the old one can end, wanted or not."""
+    def look_at_credential(self) -> None:
+        """If it is another, use it soon, wanted or not, so that the old one can end."""
+        if not self._credential.has_new_key():
+            return
+        self._credential.begin()
+        self._say(f"{self._credential.path} was replaced: logging in anew", NOTICE)
         self._must_log_in = True
         self.drop()
         self.wake()
@@ -143,6 +131,7 @@ class Drawing:
         endpoint = self._config.brokers[self._supply.position]
         try:
             if self._connection is None:
+                self._credential.begin()
                 connection = await connect(self._config, endpoint)
                 self._connection = connection
                 self._supply.happened(Event.CONNECTED)

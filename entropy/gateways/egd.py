@@ -214,15 +214,11 @@ class EgdGateway:
 
     async def _keep_looking(self) -> None:
         """For clones and a new credential; and tell systemd that the loop turns."""
-        credential = _version(self.config.credential)
         watchdog_seconds = notify.watchdog_interval_seconds() or LOOK_SECONDS
         line = ""
         while True:
             self.serve()
-            if (version := _version(self.config.credential)) not in (credential, None):
-                credential = version
-                self._say("a new credential: logging in with it", NOTICE)
-                self.drawing.log_in_anew()
+            self.drawing.look_at_credential()
             notify.notify("WATCHDOG=1")
             broker = self.drawing.broker_id or "no broker"
             now = f"STATUS={len(self.desk.readers)} readers, {self.desk.n_waiting} wait; {broker}"
@@ -230,15 +226,6 @@ class EgdGateway:
                 line = now
                 notify.notify(line)
             await asyncio.sleep(min(LOOK_SECONDS, watchdog_seconds))
-
-
-def _version(path: str) -> tuple[int, int] | None:
-    """Changes when the file is replaced or written to; None while there is none."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns
 
 
 class _Connection(asyncio.BufferedProtocol):
