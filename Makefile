@@ -29,7 +29,7 @@ CHECK_STEPS = \
 TOOL_STEPS = 'tools 300 $(PY) -m lab install tests/usb/packages.txt'
 test: MUST := --must
 
-# The tests of what a lab leaves behind come first: they want a machine without one.
+# The tests of what a lab leaves behind come first, while nothing else of ours runs.
 LAB_STEPS = \
 	'packages 300 $(MAKE) --no-print-directory deb' \
 	'image 400 $(PY) -m lab image && $(PY) -m lab image bullseye && $(PY) -m lab image trixie && $(PY) -m lab down' \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -18,8 +19,9 @@ STATE = CHECKOUT / ".lab"
 # Held while a command changes the lab of a checkout.
 LOCK = Path(".cache/lab.lock")
 
-# State that must not outlive a boot: mount namespaces, what the kernel was set to before.
-RUN = Path("/run/entropy-lab")
+# State that must not outlive a boot: mount namespaces, what the kernel was set to before. Tests
+# of what a lab leaves behind have a place of their own: there may be another checkout's lab.
+RUN = Path(os.environ.get("ENTROPY_LAB_RUN", "/run/entropy-lab"))
 
 # Last octet of each address in the fleet's subnet.
 VIP_OCTET = 10

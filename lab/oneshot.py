@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +15,20 @@ FOLDER = "/mnt"
 
 
 def arguments(
-    image_name: str, argv: Sequence[str], folder: Path | None, *, with_stdin: bool = False
+    image_name: str,
+    argv: Sequence[str],
+    folder: Path | None,
+    *,
+    with_stdin: bool = False,
+    timeout_seconds: float = 600,
 ) -> list[str]:
-    """Podman's arguments: no network, and the folder, if any, read-only at FOLDER."""
+    """Podman's arguments: no network, and the folder, if any, read-only at FOLDER.
+
+    The container ends after timeout_seconds by itself: whoever started it may be killed, and
+    nothing is to be left behind.
+    """
     words = ["run", "--rm", "--network", "none", "--label", LABEL]
+    words += ["--timeout", str(math.ceil(timeout_seconds))]
     if with_stdin:
         words.append("--interactive")
     if folder is not None:
@@ -39,5 +50,11 @@ def run(
     where no container can be run at all.
     """
     lifecycle.prepare()
-    words = arguments(image.ensure(recipe), argv, folder, with_stdin=stdin is not None)
+    words = arguments(
+        image.ensure(recipe),
+        argv,
+        folder,
+        with_stdin=stdin is not None,
+        timeout_seconds=timeout_seconds + 10,  # ours first: its message says what was run
+    )
     return podman.podman(*words, stdin=stdin, check=False, timeout_seconds=timeout_seconds)
