@@ -51,11 +51,15 @@ def look(state_dir: str) -> dict[str, Any]:
 def as_text(status: dict[str, Any], *, now: float) -> list[str]:
     """The lines that a person reads."""
     fed = "never"
-    if "last_fed_unix" in status:
+    fed_unix = status.get("last_fed_unix")
+    if isinstance(fed_unix, (int, float)):  # the file may have been edited, or cut short
+        broker, kind, worth, credited = (
+            status.get(key, "?")
+            for key in ("last_broker", "last_kind", "last_credit_bits", "credited_to_kernel_bits")
+        )
         fed = (
-            f"{duration(now - status['last_fed_unix'])} ago by {status['last_broker']}:"
-            f" {status['last_kind']} worth {status['last_credit_bits']} bits,"
-            f" {status['credited_to_kernel_bits']} of them credited"
+            f"{duration(now - fed_unix)} ago by {broker}:"
+            f" {kind} worth {worth} bits, {credited} of them credited"
         )
     can = status["kernel"]
     lines = [f"last fed    {fed}"]

@@ -239,7 +239,7 @@ _Readers = Mapping[str, values.Reader]
 _BROKER: _Readers = {
     "id": values.label,
     "site_id": values.label,
-    "listen": values.several(values.listen),
+    "listen": values.several(values.own_address),
     "acl": values.path,
     "certificate": values.path,
     "key": values.path,
@@ -285,7 +285,7 @@ _SOURCE: _Readers = {
     "fips140": values.flag,
 }
 _BALANCED: _Readers = {
-    "listen": values.several(values.listen, at_least=0),
+    "listen": values.several(values.own_address, at_least=0),
     "balancers": values.several(values.address, at_least=0),
 }
 _BLOCKS = values.whole(1, 4_194_304)  # each takes some 500 bytes of memory: at most 2 GiB
@@ -293,7 +293,7 @@ _BLOCKS = values.whole(1, 4_194_304)  # each takes some 500 bytes of memory: at 
 _SUBTABLES: dict[str, tuple[_Readers, Any]] = {
     "proxy": (_BALANCED, ProxyConfig),
     "agent": (_BALANCED, AgentConfig),
-    "seeds": ({"listen": values.several(values.listen, at_least=0)}, SeedsConfig),
+    "seeds": ({"listen": values.several(values.own_address, at_least=0)}, SeedsConfig),
     "clone": ({"generation_file": values.path_or_none}, CloneConfig),
     "reservoir": (
         {

@@ -60,6 +60,27 @@ def listen(value: Any) -> str:
     return str(value)
 
 
+def own_address(value: Any) -> str:
+    """A place to listen at, of this machine's alone: the virtual address is haproxy's."""
+    if is_every_address(listen_endpoint(value)[0]):
+        raise ValueError(
+            f"{value!r} is every address of this machine, and the virtual one is haproxy's:"
+            " name the broker's own"
+        )
+    return str(value)
+
+
+def is_every_address(host: str) -> bool:
+    """However it is written: "0.0.0.0", "::", "0:0:0:0:0:0:0:0", "::ffff:0.0.0.0"."""
+    import ipaddress  # no client listens, so none pays for it
+
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:  # a name
+        return False
+    return (getattr(found, "ipv4_mapped", None) or found).is_unspecified
+
+
 def listen_or_none(value: Any) -> str:
     return "" if value == "" else listen(value)
 

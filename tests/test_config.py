@@ -148,6 +148,8 @@ MISTAKES = [
     ("broker", ("", '[proxy]\nbalancers = ["10.0.0.0/8"]\n'), "proxy.balancers: "),
     ("broker", ("", '[agent]\nlisten = ["10.0.0.1:25228"]\n'), "agent.listen and agent.balancers"),
     ("broker", ("", '[seeds]\nlisten = ["10.0.0.1"]\n'), "seeds.listen: "),
+    ("broker", ("", '[seeds]\nlisten = ["0.0.0.0:25230"]\n'), "name the broker's own"),
+    ("broker", ("", '[seeds]\nlisten = ["[0:0::0]:25230"]\n'), "name the broker's own"),
     ("broker", ("", '[clone]\ngeneration_file = "here"\n'), "clone.generation_file: "),
     ("broker", ("", "[peers]\n"), "[[peers]]"),
     ("broker", ("", '[[peers]]\nid = "b2"\n'), "peers[0].endpoint: is missing"),

@@ -77,23 +77,12 @@ def _listen(value: Any) -> str:
         if len(path.encode()) > _LONGEST_PATH_BYTES:
             raise ValueError(f"{path!r} is too long for a socket: {_LONGEST_PATH_BYTES} bytes")
         return text
-    if _is_every_address(values.listen_endpoint(text)[0]):
+    if values.is_every_address(values.listen_endpoint(text)[0]):
         raise ValueError(
             f"{text!r} would serve everybody who reaches this machine, and EGD knows no login:"
             " name one address, best 127.0.0.1"
         )
     return text
-
-
-def _is_every_address(host: str) -> bool:
-    """However it is written: "0.0.0.0", "::", "0:0:0:0:0:0:0:0", "::ffff:0.0.0.0"."""
-    import ipaddress
-
-    try:
-        found = ipaddress.ip_address(host)
-    except ValueError:  # a name
-        return False
-    return (getattr(found, "ipv4_mapped", None) or found).is_unspecified
 
 
 _Readers = Mapping[str, values.Reader]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -63,3 +63,10 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "state.json").symlink_to("/etc/passwd")
     with pytest.raises(ControlError, match="cannot be read"):
         client_status.look(str(tmp_path))
+
+
+@pytest.mark.parametrize("state", [{"last_fed_unix": 5}, {"last_fed_unix": "now"}, {"boot_id": []}])
+def test_a_state_that_was_tampered_with_is_shown_as_far_as_it_goes(state: dict[str, Any]) -> None:
+    lines = client_status.as_text({**state, "kernel": KERNEL}, now=80)
+    said = "1 min 15 s ago by ?: ? worth ? bits, ? of them credited"
+    assert lines[0] == f"last fed    {said if state == {'last_fed_unix': 5} else 'never'}"
