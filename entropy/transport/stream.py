@@ -259,8 +259,8 @@ async def connect(endpoint: str, context: ssl.SSLContext, timeout_seconds: float
     what = f"connecting to {endpoint}"
     host, port = parse_endpoint(endpoint)
     try:
-        async with asyncio.timeout(timeout_seconds):
-            sock = await _connect_tcp(host, port)
+        async with asyncio.timeout(timeout_seconds) as limit:
+            sock = await _connect_tcp(host, port, limit.when())
             stream = open_stream(sock, context, host, server_side=False)
             try:
                 await stream.handshake(server_side=False)
@@ -334,17 +334,22 @@ def _look_up(host: str, port: int, flags: int) -> list[tuple[int, object]]:
     return [(family, address) for family, _, _, _, address in found]
 
 
-async def _connect_tcp(host: str, port: int) -> socket.socket:
+async def _connect_tcp(host: str, port: int, deadline: float | None) -> socket.socket:
+    """deadline: by the loop's clock."""
     loop = asyncio.get_running_loop()
     failure = OSError(f"{host} has no address")
-    for family, address in await resolve(host, port):
+    found = await resolve(host, port)
+    for i, (family, address) in enumerate(found):
         try:
             sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         except OSError as error:
             failure = error
             continue
+        # An address that does not answer leaves their share of the time to the others.
+        share_seconds = deadline and (deadline - loop.time()) / (len(found) - i)
         try:
-            await loop.sock_connect(sock, address)  # type: ignore[arg-type]
+            async with asyncio.timeout(share_seconds):
+                await loop.sock_connect(sock, address)  # type: ignore[arg-type]
             return sock
         except OSError as error:
             sock.close()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,6 +92,20 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
     (folder / "ca.pem").write_bytes(authority.certificate_pem)
     files = write_issued(issue_broker(authority, "broker1", "lab"), folder, "tls")
     return Fleet(folder, authority, folder / "ca.pem", *files)
+
+
+@contextmanager
+def silent_listener() -> Iterator[socket.socket]:
+    """Answers no attempt to connect, as a machine that is gone: its queue is full."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(2):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield listener
 
 
 def expired(fleet: Fleet) -> ServerContext:

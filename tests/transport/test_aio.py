@@ -28,6 +28,7 @@ from tests.transport.conftest import (
     listening,
     mini_broker,
     react,
+    silent_listener,
 )
 
 DRAW = Draw(DrawKind.PEER, 64, 0)
@@ -82,6 +83,26 @@ def test_a_name_is_looked_up(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(socket, "getaddrinfo", names)
     asyncio.run(run())
+
+
+def test_an_address_that_is_silent_leaves_time_for_the_next(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run(silent: socket.socket) -> None:
+        async with listening(fleet, mini_broker) as server:
+            host, port = server.addresses[0].rsplit(":", 1)
+            found = [
+                (socket.AF_INET, socket.SOCK_STREAM, 0, "", address)
+                for address in (silent.getsockname(), (host, int(port)))
+            ]
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+            async with asyncio.timeout(20):
+                connection = await connected(fleet, "broker1.example:1", timeout_seconds=4)
+            assert connection.broker_id == "broker1"
+            connection.close()
+
+    with silent_listener() as silent:
+        asyncio.run(run(silent))
 
 
 def test_a_session(fleet: Fleet) -> None:

@@ -38,6 +38,7 @@ from tests.transport.conftest import (
     broker_end,
     listening,
     mini_broker,
+    silent_listener,
 )
 
 
@@ -271,13 +272,7 @@ def test_an_address_that_is_silent_leaves_time_for_the_next(
 ) -> None:
     monkeypatch.setattr(blocking, "_TRY_SECONDS", 0.02)
     with contextlib.ExitStack() as open_until_end:
-        silent = open_until_end.enter_context(socket.socket())
-        silent.bind(("127.0.0.1", 0))
-        silent.listen(0)
-        for _ in range(2):  # its queue is full, so it drops what comes
-            filler = open_until_end.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(silent.getsockname())
+        silent = open_until_end.enter_context(silent_listener())
         good = open_until_end.enter_context(socket.create_server(("127.0.0.1", 0)))
         found = [
             (socket.AF_INET, socket.SOCK_STREAM, 0, "", sock.getsockname())
