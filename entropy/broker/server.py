@@ -14,7 +14,6 @@ from entropy.broker import agent
 from entropy.broker import status as report
 from entropy.broker.access import Access
 from entropy.broker.check import check
-from entropy.broker.clones import CloneGuard, Fresh
 from entropy.broker.control import Control
 from entropy.broker.draining import Draining
 from entropy.broker.peer import PeerLink
@@ -23,6 +22,7 @@ from entropy.broker.service import Service
 from entropy.broker.session import Session
 from entropy.broker.uses import FirstUses
 from entropy.clone import CloneWatch
+from entropy.clone_guard import CloneGuard, Fresh
 from entropy.config import BrokerConfig
 from entropy.notify import NOTICE, Log, log, notify, watchdog_interval_seconds
 from entropy.reservoir import Reservoir

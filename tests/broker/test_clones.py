@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entropy.broker import clones
-from entropy.broker.clones import CloneGuard, Fresh
+from entropy import clone_guard
 from entropy.broker.peer import PeerLink
 from entropy.clone import CloneWatch
+from entropy.clone_guard import CloneGuard, Fresh
 from entropy.config import CloneConfig
 from entropy.errors import EntropyError
 from entropy.reservoir import Reservoir
@@ -120,7 +120,7 @@ def test_a_look_is_not_repeated_at_once(monkeypatch: pytest.MonkeyPatch) -> None
     guard = CloneGuard(watch, bytes, lambda *_: None)
     guard.check()
     assert guard.resets == 0
-    monkeypatch.setattr(clones, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(clone_guard, "LOOK_SECONDS", 0)
     guard.check()
     assert guard.resets == 1
 
@@ -128,7 +128,7 @@ def test_a_look_is_not_repeated_at_once(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_broker_that_was_copied(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     sign = fleet.folder / "generation"
     sign.write_text("1")
-    monkeypatch.setattr(clones, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(clone_guard, "POLL_SECONDS", 0.01)
 
     async def story() -> None:
         rng1, vm1 = fleet.credential("rng1", "feed"), fleet.credential("vm1", "draw")
@@ -189,8 +189,8 @@ def test_nothing_leaves_between_the_sign_and_the_next_poll(
     """Polls are far apart here: the request itself finds the sign."""
     sign = fleet.folder / "generation"
     sign.write_text("1")
-    monkeypatch.setattr(clones, "LOOK_SECONDS", 0)
-    monkeypatch.setattr(clones, "POLL_SECONDS", 3600)
+    monkeypatch.setattr(clone_guard, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(clone_guard, "POLL_SECONDS", 3600)
 
     async def story() -> None:
         rng1, vm1 = fleet.credential("rng1", "feed"), fleet.credential("vm1", "draw")

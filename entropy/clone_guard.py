@@ -1,12 +1,12 @@
-"""When this broker's own machine was cloned, restored or suspended: nothing of before is used.
+"""When a daemon's own machine was cloned, restored or suspended: nothing of before is used.
 
-Two machines that go on from one snapshot hold the same blocks, the same K, the same keys of every
-session and the same state of OpenSSL's generator. So all of that is destroyed and made anew
-before anything is served, with what tells one copy from the other mixed into it: the kernels of
-both may not have heard of it yet, and give the same bytes.
+Two machines that go on from one snapshot hold the same blocks, the same keys of every session, the
+same samples and the same state of OpenSSL's generator. So the daemon destroys all that and makes it
+anew, with what tells one copy from the other mixed into it: the kernels of both may not have heard
+of it yet, and give the same bytes.
 
-Signs are looked for each second, and before a request is looked at and before its answer leaves
-if the last look is LOOK_SECONDS old. What the platform gives no sign of is not seen.
+Signs are looked for each second, and by whoever is about to read or send something if the last look
+is LOOK_SECONDS old. What the platform gives no sign of is not seen.
 """
 
 from __future__ import annotations
