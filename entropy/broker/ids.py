@@ -42,6 +42,7 @@ class IdRecord:
         "id",
         "last_credit_bits",
         "last_draw_unix",
+        "last_feed_seconds",
         "last_feed_unix",
         "last_key_id",
         "last_kind",
@@ -79,6 +80,7 @@ class IdRecord:
         self.lost_bits = 0
         self.recalled_bits = 0
         self.last_feed_unix: float | None = None
+        self.last_feed_seconds = float("-inf")
         # Signs of a clone
         self._boot_id = b""
         self._counter = -1

@@ -55,6 +55,7 @@ class PeerLink:
         self.state = "idle"  # or drawing, unreachable, refused
         self.imported_bits = 0
         self.last_import_unix: float | None = None
+        self.last_import_seconds = float("-inf")  # of the monotonic clock
         self.last_error: str | None = None
         self._credential = CredentialWatch(peer.credential, self._load_credential)
         self._config = config
@@ -142,6 +143,7 @@ class PeerLink:
         self._service.imported(reply.data, reply.credit_bits, reply.origins)
         self.imported_bits += reply.credit_bits
         self.last_import_unix = time.time()
+        self.last_import_seconds = time.monotonic()
         return True
 
     async def stir(self) -> None:

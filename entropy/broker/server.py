@@ -182,11 +182,12 @@ class Broker:
             return "draining"
         if self.service.reservoir.held_blocks:
             return None
-        recent_unix = time.time() - FEED_IS_RECENT_SECONDS
+        # Not by the wall clock: set back, it would call a feed of long ago recent for as long.
+        recent_seconds = time.monotonic() - FEED_IS_RECENT_SECONDS
         for record in self.service.logins.ids:
-            if record.sessions and (record.last_feed_unix or 0) > recent_unix:
+            if record.sessions and record.last_feed_seconds > recent_seconds:
                 return None
-        if any((peer.last_import_unix or 0) > recent_unix for peer in self.peers):
+        if any(peer.last_import_seconds > recent_seconds for peer in self.peers):
             return None
         return "the reservoir is empty, and no feeder or peer brings anything"
 

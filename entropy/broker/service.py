@@ -263,6 +263,7 @@ class Service:
             record.fed_bits += message.credit_bits
             record.lost_bits += added.lost_bits
             record.last_feed_unix = self._unix_seconds()
+            record.last_feed_seconds = now
             credited_bits = added.credited_bits
             self.serve_waiting()
         else:

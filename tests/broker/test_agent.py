@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from typing import Any
 
 import pytest
@@ -85,6 +86,27 @@ def test_what_a_broker_says(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> No
             assert await ask(endpoint) == f"ready down # {NOTHING}\n".encode()
         with pytest.raises(ConnectionRefusedError):
             await ask(endpoint)
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("jump_seconds", [-86_400, 86_400])
+def test_a_wall_clock_that_jumps_changes_nothing(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, jump_seconds: int
+) -> None:
+    """Set back, it must not keep a dry broker in service; set forward, not take a fed one out."""
+
+    async def story() -> None:
+        rng1 = fleet.credential("rng1", "feed")
+        async with fleet.broker() as broker:
+            feeder = await fleet.connect(broker, rng1, Role.FEEDER)
+            await feeder.request(feed(1))
+            broker.service.reservoir.destroy_all()
+            unix_seconds = time.time
+            monkeypatch.setattr(time, "time", lambda: unix_seconds() + jump_seconds)
+            assert broker.not_ready() is None
+            monkeypatch.setattr(server, "FEED_IS_RECENT_SECONDS", 0)
+            assert broker.not_ready() == NOTHING
 
     asyncio.run(story())
 
