@@ -145,6 +145,7 @@ class FeederConfig:
     source: SourceConfig
     max_pending_blocks: int = 64
     admin: AdminConfig = AdminConfig()
+    clone: CloneConfig = CloneConfig()
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,11 @@ written in `intake`. After one the source must pass its start-up test again; aft
 an hour, or after one that chance cannot explain, the feeder stops reading for good, goes on
 running, and says that it needs a person. A start-up test that fails keeps the source shut and is
 tried again: it counts as no new failure, since nothing flowed.
+
+When this machine was cloned, restored or suspended, all that a copy may hold too is destroyed:
+blocks, samples (those that the device or its reader holds as well: it is opened anew, and starts
+with its start-up test) and the session. So what was sent before a snapshot was born once, and what
+was not is born nowhere.
 """
 
 from __future__ import annotations
@@ -18,6 +23,8 @@ from collections.abc import Coroutine
 from typing import TypeVar
 
 from entropy import kernel, notify
+from entropy.clone import CloneWatch
+from entropy.clone_guard import CloneGuard, Fresh
 from entropy.config import FeederConfig
 from entropy.errors import ConfigError, HealthFailure, SourceError
 from entropy.feeder_session import BrokerSession, Pace, own_credential, spread
@@ -98,7 +105,13 @@ class Feeder:
         self.block_tests = BlockTests() if config.source.fips140 else None
         self._intake = Intake(figures, block_tests=self.block_tests)
         self.outbox = Outbox()
-        self.session = BrokerSession(config, self.outbox, self._pace, self._changed)
+        # Before the source: no program that it runs is handed what tells of clones.
+        watch = CloneWatch(config.clone.generation_file)
+        self.clones = CloneGuard(watch, kernel.random_bytes, self._begin_anew)
+        self.session = BrokerSession(
+            config, self.outbox, self._pace, self._changed, self.clones.check
+        )
+        self._open_anew = False  # what the device holds may be in another machine's hands too
         self._may_read = asyncio.Event()
         self._may_read.set()
         self._failed_at_seconds: deque[float] = deque(maxlen=FAILURES_TO_RETIRE)
@@ -119,6 +132,7 @@ class Feeder:
             f"{self._source.name}: {figures.credit_bits_per_byte:g} bits credited for each byte,"
             f" tested for {figures.test_bits_per_byte:g}: {figures.reason}"
         )
+        notify.log(f"sign of clones: {self.clones.status()['sign']}")
         admin = None
         if self._config.admin.listen:
             from entropy.feeder_status import admin_for  # who has none does not pay for it
@@ -131,9 +145,11 @@ class Feeder:
                 parts.create_task(self._harvest())
                 parts.create_task(self.session.run())
                 parts.create_task(self._watch())
+                parts.create_task(self.clones.run())
                 notify.notify("READY=1")
         finally:
             self.outbox.destroy()
+            self.clones.close()
             if admin is not None:
                 await admin.stop()
 
@@ -143,11 +159,14 @@ class Feeder:
         reader = SourceReader(self._source)
         try:
             while not self.retired:
+                self._open_anew = False
                 try:
                     self._opened(await self._answer(reader.open()))
                     while not self.retired:
                         await self._wait_for_room()
                         samples = await self._answer(reader.read(self._pace.gather_seconds))
+                        if self._open_anew:
+                            break
                         self._take_in(samples)
                 except HealthFailure as failure:
                     self._not_delivering(str(failure), "the start-up test fails")
@@ -185,7 +204,8 @@ class Feeder:
         before = self.state
         self._set_state("paused")
         await self._may_read.wait()
-        self._set_state(before)
+        if self.state == "paused":
+            self._set_state(before)
 
     def _take_in(self, samples: bytes) -> None:
         """Test and condition. Raises HealthFailure only when the start-up test fails."""
@@ -261,6 +281,25 @@ class Feeder:
         if len(failed_at) == FAILURES_TO_RETIRE and soon:
             return f"this was failure number {FAILURES_TO_RETIRE} within an hour"
         return ""
+
+    def _begin_anew(self, reason: str, _: Fresh) -> None:
+        """This machine was copied: destroy what the copy has too, and forget the session."""
+        n_destroyed = self.outbox.destroy()
+        self._intake.restart()
+        self._open_anew = True
+        fed = self.session.broker_id
+        self.session.drop()
+        self._changed()
+        if self.state in ("delivering", "paused"):
+            self._set_state("in its start-up test")
+        said = (
+            f"{reason}: this machine was cloned, restored or suspended: {n_destroyed} blocks and"
+            " all samples are destroyed"
+        )
+        if fed is not None:
+            said += f", the session with {fed} is cut"
+        self.alarms.append((time.time(), said))
+        notify.log(f"ALARM: {said}", notify.ERROR)
 
     def _not_delivering(self, why: str, trouble: str) -> None:
         """The source is gone or stays bad: destroy what it began. Each trouble is said once."""

@@ -1,9 +1,13 @@
 """A feeder's way to its brokers: one session at a time, to the first of the list that answers.
 
-When a session ends, or another broker than the first has been fed for a while, the list is tried
-again from its top; between sessions a feeder has none, so it never feeds two brokers at once.
-Before the list is tried again there is a wait; when no broker answers the waits grow, with jitter,
-so that a fleet does not return in step.
+When a session ends the list is tried again from its top, after a wait; when no broker answers the
+waits grow, with jitter, so that a fleet does not return in step. From another broker than the first
+a feeder goes home when the first can be logged in to again (`feeder_home`). It is logged in to both
+for a moment then, but blocks go only to the one: it stops pushing there before it leaves, and what
+it has pushed is past recall by then, unless that takes too long.
+
+When the machine was copied the session is dropped, or the login that is under way: no word of
+before leaves any more.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from entropy.conditioner import BLOCK_BITS
 from entropy.config import FeederConfig
 from entropy.credentials import Credential, load_credential
 from entropy.errors import ConfigError, CredentialError, EntropyError, RemoteProtocolError
+from entropy.feeder_home import Homeward
 from entropy.login import CredentialWatch, log_in
 from entropy.outbox import Outbox
 from entropy.transport.aio import AsyncClientConnection
@@ -27,7 +32,7 @@ from entropy.wire.frames import FEED_LIMIT_BLOCKS, Accepted, Feed, Recall, Refus
 
 
 class Pace(NamedTuple):
-    """How long a feeder waits for what, in seconds. Waits are spread by +-20 %."""
+    """How long a feeder waits for what, in seconds. Waits are spread by +-20 %, home_* by 50."""
 
     gather_seconds: float = 0.2  # for samples to come together, then for blocks: fewer steps
     reply_seconds: float = 10  # for a connection, and for each answer
@@ -36,7 +41,9 @@ class Pace(NamedTuple):
     idle_seconds: float = 15  # between two words when there is nothing to push
     first_retry_seconds: float = 1  # after a session; doubles when no broker answers
     last_retry_seconds: float = 60
-    return_seconds: float = 300  # with another broker than the first, before trying that again
+    first_home_seconds: float = 20  # with another broker, before looking for the first; doubles
+    last_home_seconds: float = 300
+    leave_seconds: float = 3  # for the last blocks to be past recall, before going home
     look_seconds: float = 2  # between two looks whether the credential was replaced
     source_retry_seconds: float = 2  # between two looks for a source that is gone or fails
     silence_seconds: float = 60  # a read that takes longer is worth a word
@@ -102,20 +109,38 @@ class CreditPace:
         return max(0.0, (BLOCK_BITS - self._bits) / self._rate)
 
 
+class _Opened(NamedTuple):
+    """A session, and the credential's file as it was then."""
+
+    connection: AsyncClientConnection
+    credential: CredentialWatch
+
+
 class BrokerSession:
     """Pushes an outbox to the brokers of a list, one session after the other.
 
     changed: called when the fill is known anew, a session began or ended, or blocks have gone.
+    check: called before anything is said to a broker; it may call `drop`.
     """
 
     def __init__(
-        self, config: FeederConfig, outbox: Outbox, pace: Pace, changed: Callable[[], None]
+        self,
+        config: FeederConfig,
+        outbox: Outbox,
+        pace: Pace,
+        changed: Callable[[], None],
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self._config = config
         self._outbox = outbox
         self._pace = pace
         self._changed = changed
-        self._credential = CredentialWatch(config.credential, lambda: own_credential(config))
+        self._check = check
+        self._homeward = Homeward(
+            pace.first_home_seconds, pace.last_home_seconds, self._open, self._say_once
+        )
+        self._opened: _Opened | None = None  # the session
+        self._round: asyncio.Task[bool] | None = None
         self._work = asyncio.Event()
         self._last_said: dict[str, str] = {}  # by endpoint, to say each trouble once
         self._answered = False
@@ -132,11 +157,21 @@ class BrokerSession:
         """There is something in the outbox, or to be recalled."""
         self._work.set()
 
+    def drop(self) -> None:
+        """End the session or the login at once, without a word: another machine may have it too."""
+        if self._opened is not None:
+            self._opened.connection.abort()
+            self._end()
+        if self._round is not None:
+            self._round.cancel()
+
     async def run(self) -> NoReturn:
         """Goes on until it is cancelled."""
         wait_seconds = self._pace.first_retry_seconds
         while True:
-            if await self._one_round():
+            async with asyncio.TaskGroup() as rounds:  # a task of its own, that `drop` can cancel
+                self._round = rounds.create_task(self._one_round())
+            if self._round.cancelled() or self._round.result():
                 wait_seconds = self._pace.first_retry_seconds
             # Also after a session: sessions that break at once must not become a storm of them.
             await asyncio.sleep(spread(wait_seconds))
@@ -145,59 +180,108 @@ class BrokerSession:
     async def _one_round(self) -> bool:
         """Try the list from its top, until one session has come to something. False: none did."""
         for endpoint in self._config.brokers:
-            self._credential.begin()
             try:
-                connection = await connect(self._config, endpoint, self._pace.reply_seconds)
+                opened = await self._open(endpoint)
             except EntropyError as error:
                 self._say_once(endpoint, str(error))
                 continue
-            if await self._with(connection):
+            came_to_something, at_home = await self._with(opened)
+            while at_home is not None:
+                came_to_something = True
+                _, at_home = await self._with(at_home)
+            if came_to_something:
                 return True
         return False
 
-    async def _with(self, connection: AsyncClientConnection) -> bool:
-        """One session, to its end. True if the broker answered in it at all."""
+    async def _open(self, endpoint: str) -> _Opened:
+        self._check()
+        credential = CredentialWatch(self._config.credential, lambda: own_credential(self._config))
+        credential.begin()
+        return _Opened(await connect(self._config, endpoint, self._pace.reply_seconds), credential)
+
+    async def _with(self, opened: _Opened) -> tuple[bool, _Opened | None]:
+        """One session, to its end.
+
+        Returns whether the broker answered in it at all, and the session nearer home that it was
+        left for.
+        """
+        connection = opened.connection
+        began_seconds = asyncio.get_running_loop().time()
         self._answered = False
+        self._opened = opened
         self._outbox.begin_session()
         self.broker_id = connection.broker_id
         self._note_fill(connection.welcome.fill_blocks, connection.welcome.capacity_blocks)
         notify.log(f"connected to {self.broker_id} at {connection.endpoint}")
+        looking = self._look_home(connection.endpoint)
         try:
-            await self._converse(connection)
+            await self._converse(opened, looking)
         except EntropyError as error:
             self._say_once(connection.endpoint, f"{self.broker_id}: {error}")
+        except asyncio.CancelledError:
+            looking.add_done_callback(_hang_up)
+            raise
         finally:
+            at_home = looking.done()
+            looking.cancel()
             connection.close()
-            n_blocks = self._outbox.end_session()
-            if n_blocks:
-                notify.log(
-                    f"the session with {self.broker_id} ended before it could be told to drop"
-                    f" {n_blocks} blocks from near a failure",
-                    notify.ERROR,
-                )
-            self.broker_id = None
-            self._changed()
-        return self._answered
+            if self._opened is opened:
+                self._end()
+            if connection.endpoint == self._config.brokers[0]:
+                self._homeward.was_home(asyncio.get_running_loop().time() - began_seconds)
+        return self._answered, looking.result() if at_home else None
 
-    async def _converse(self, connection: AsyncClientConnection) -> None:
-        """Push, recall and ask, until the session breaks, or it is time for the first broker, or
-        for another key."""
+    def _end(self) -> None:
+        """The session is over."""
+        n_blocks = self._outbox.end_session()
+        if n_blocks:
+            notify.log(
+                f"the session with {self.broker_id} ended before it could be told to drop"
+                f" {n_blocks} blocks from near a failure",
+                notify.ERROR,
+            )
+        self._opened = self.broker_id = None
+        self._changed()
+
+    def _look_home(self, endpoint: str) -> asyncio.Future[_Opened]:
+        """Settled as soon as there is a session with a broker before this one in the list."""
+        brokers, loop = self._config.brokers, asyncio.get_running_loop()
+        nearer = brokers[: brokers.index(endpoint)]
+        if not nearer:
+            return loop.create_future()
+        looking = loop.create_task(self._homeward.look(nearer))
+        looking.add_done_callback(lambda _: self.wake())
+        return looking
+
+    async def _converse(self, opened: _Opened, looking: asyncio.Future[_Opened]) -> None:
+        """Push, recall and ask, until the session breaks or is dropped, or it is time for a broker
+        nearer home, or for another key."""
+        connection, credential = opened
         now = asyncio.get_running_loop().time
         credit = CreditPace(connection.welcome.credit_bits_per_second, now())
-        is_first = connection.endpoint == self._config.brokers[0]
-        end = float("inf") if is_first else now() + spread(self._pace.return_seconds)
         ask_at = now()
         push_at: float | None = None  # when the blocks that are held have waited for more
         quiet_until = now()  # the broker wants to hear of nothing but a recall
         recall_at = now()  # nor of that, where it was the recall that it put off
-        while self._outbox.recall is not None or now() < end:  # only in this session can it recall
-            if self._credential.has_new_key() and self._outbox.recall is None:
-                notify.log(f"{self._config.credential} was replaced: logging in anew")
-                return
+        leave_at = float("inf")
+        while True:
+            self._check()
+            if self._opened is not opened:
+                raise asyncio.CancelledError  # dropped, just now
             self._work.clear()
             recall = self._outbox.recall
+            leaving = looking.done()
+            if leaving:
+                leave_at = min(leave_at, now() + self._pace.leave_seconds)
+            if recall is None:  # only in this session can it recall
+                if leaving and (now() >= leave_at or not self._outbox.may_recall):
+                    notify.log(f"leaving {self.broker_id}: a broker nearer home is back")
+                    return
+                if credential.has_new_key():
+                    notify.log(f"{self._config.credential} was replaced: logging in anew")
+                    return
             request: Feed | Recall | None = recall if now() >= recall_at else None
-            if recall is None and now() >= quiet_until:
+            if recall is None and now() >= quiet_until and not leaving:
                 held_blocks = self._outbox.held_blocks
                 if push_at is None and held_blocks:
                     push_at = now() + self._pace.gather_seconds
@@ -214,7 +298,8 @@ class BrokerSession:
                 wake_at = ask_at
                 if push_at is not None and not self.full:
                     wake_at = min(wake_at, max(push_at, now() + credit.next_seconds()))
-                wake_at = min(max(wake_at, quiet_until), end) if recall is None else recall_at
+                wake_at = leave_at if leaving else max(wake_at, quiet_until)
+                wake_at = wake_at if recall is None else recall_at
                 await self._wait_for_work(min(wake_at - now(), self._pace.look_seconds))
             else:
                 quiet_seconds = await self._request(connection, request)
@@ -261,6 +346,12 @@ class BrokerSession:
         if self._last_said.get(endpoint) != text:
             self._last_said[endpoint] = text
             notify.log(text, notify.WARNING)
+
+
+def _hang_up(looking: asyncio.Future[_Opened]) -> None:
+    """Nobody goes on with what a look came to."""
+    if not looking.cancelled() and looking.exception() is None:
+        looking.result().connection.abort()
 
 
 def _not_taken(request: Feed | Recall, reply: Retry) -> str:

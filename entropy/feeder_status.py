@@ -43,6 +43,7 @@ def status(feeder: Feeder) -> dict[str, Any]:
             "capacity_blocks": session.capacity_blocks,
         },
         "accounting": feeder.outbox.accounting._asdict(),
+        "clone": feeder.clones.status(),
         "alarms": [{"unix": unix, "text": text} for unix, text in feeder.alarms],
     }
 
@@ -76,6 +77,10 @@ def metrics(feeder: Feeder) -> list[Metric]:
         "held_bits": (account.held_bits, "Bits of blocks that were not sent yet."),
         "connected": (feeder.session.broker_id is not None, "Whether there is a session."),
         "delivering": (_is_feeding(feeder), "Whether the source is tested, and a broker there."),
+        "clone_blind": (
+            feeder.clones.blind,
+            "Whether this platform does not say when its machine is copied.",
+        ),
         "retired": (feeder.retired, "Whether the source failed so often that a person must look."),
     }
     found += [
@@ -90,9 +95,20 @@ def metrics(feeder: Feeder) -> list[Metric]:
             text = f"Blocks of 20,000 raw bits that the FIPS 140-2 tests {name}."
             name = f"entropy_feeder_fips140_{name}_blocks_total"
             found.append(Metric(name, "counter", text, [({}, n_blocks)]))
-    text = "Health tests that failed while the source was delivering."
-    name = "entropy_feeder_health_failures_total"
-    return [*found, Metric(name, "counter", text, [({}, feeder.n_failures)])]
+    events = {
+        "health_failures": (
+            feeder.n_failures,
+            "Health tests that failed while the source was delivering.",
+        ),
+        "clone_resets": (
+            feeder.clones.resets,
+            "Times that all was destroyed because this machine was copied or suspended.",
+        ),
+    }
+    return found + [
+        Metric(f"entropy_feeder_{name}_total", "counter", text, [({}, n)])
+        for name, (n, text) in events.items()
+    ]
 
 
 def _is_feeding(feeder: Feeder) -> bool:

@@ -28,7 +28,7 @@ class Accounting(NamedTuple):
     held_bits: int  # not sent yet
     sent_bits: int
     accepted_bits: int  # of those sent, what brokers said that they credited
-    destroyed_bits: int  # never sent: their source failed, or the feeder ended
+    destroyed_bits: int  # never sent: their source failed, the feeder ended, or was copied
     recalled_bits: int  # of those sent, what a broker was told to drop
 
 
@@ -121,6 +121,11 @@ class Outbox:
         """Blocks whose input ended at `position` or before will never be recalled."""
         while self._sent and self._sent[0].end_position <= position:
             self._sent.popleft()
+
+    @property
+    def may_recall(self) -> bool:
+        """Whether a window that fails now could ask blocks of this session back."""
+        return bool(self._sent) and self._sent[-1].sequence is not None
 
     def recall_after(self, position: int) -> tuple[int, int]:
         """Mark for recall what was sent with input from after `position`.

@@ -132,6 +132,10 @@ class AsyncClientConnection:
         """Closes the connection."""
         self._stream.close()
 
+    def abort(self) -> None:
+        """Closes it without a word; what the system has not sent yet is thrown away."""
+        self._stream.abort()
+
     async def __aenter__(self) -> AsyncClientConnection:
         return self
 

@@ -44,6 +44,7 @@ FAST = Pace(
     first_retry_seconds=0.02,
     last_retry_seconds=0.05,
     source_retry_seconds=0.02,
+    leave_seconds=0.05,
 )
 CREDIT_BITS = 4
 N_RAW = raw_bytes_per_block(CREDIT_BITS)

@@ -377,7 +377,7 @@ def test_one_broker_at_a_time(site: Site, said: list[str]) -> None:
             async with site.broker("broker1") as first:
                 received_1 = Received(first)
                 address = first.addresses[0]
-                pace = FAST._replace(return_seconds=0.1)
+                pace = FAST._replace(first_home_seconds=0.1)
                 feeding = running(site.config(first, second), source, pace)
                 feeder = await feeding.__aenter__()
                 source.give(noise(2 * WINDOW, "to the first"))
@@ -547,7 +547,9 @@ def test_another_key_is_used_as_soon_as_it_is_there(site: Site, said: list[str])
                 before = key_id()
                 # What is no credential leaves the session alone.
                 path.write_text("{}")
-                await until(lambda: feeder.session._credential._file == _stat(path))
+                opened = feeder.session._opened
+                assert opened is not None
+                await until(lambda: opened.credential._file == _stat(path))
                 assert feeder.session.broker_id
                 site.feeder_credential()
                 broker.access.reload()

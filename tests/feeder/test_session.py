@@ -47,6 +47,7 @@ class ScriptedBroker:
         self.endpoint = ""
         self.welcome = WELCOME
         self.closed = 0
+        self.aborted = 0
 
     async def request(self, message: Message) -> Reply:
         self.asked.append(message)
@@ -54,6 +55,9 @@ class ScriptedBroker:
 
     def close(self) -> None:
         self.closed += 1
+
+    def abort(self) -> None:
+        self.aborted += 1
 
     @property
     def frames(self) -> list[Feed]:
@@ -74,10 +78,12 @@ class Line:
         self.dialled: list[str] = []
         self.brokers: dict[str, ScriptedBroker | EntropyError] = {}
         self.outbox = Outbox()
-        self.session = BrokerSession(CONFIG, self.outbox, FAST, lambda: None)
+        self.check: Callable[[], None] = lambda: None
+        self.pace()
 
         async def connect(config: Any, endpoint: str, timeout_seconds: float) -> Any:
             self.dialled.append(endpoint)
+            await self.on_the_way()
             broker = self.brokers.get(endpoint, TransportError(f"{endpoint}: nobody"))
             if isinstance(broker, EntropyError):
                 raise broker
@@ -87,6 +93,15 @@ class Line:
         monkeypatch.setattr(feeder_session, "connect", connect)
         monkeypatch.setattr(CreditPace, "blocks", lambda self, now_seconds: 1000)
         monkeypatch.setattr("entropy.notify.log", lambda text, priority=6: self.said.append(text))
+
+    def pace(self, **changes: float) -> None:
+        """Begin with this pace instead."""
+        pace = FAST._replace(**changes)
+        changed = lambda: None  # noqa: E731
+        self.session = BrokerSession(CONFIG, self.outbox, pace, changed, lambda: self.check())
+
+    async def on_the_way(self) -> None:
+        """What a login waits for."""
 
     def run(self, scenario: Callable[[], Awaitable[None]]) -> None:
         async def with_session() -> None:
@@ -212,26 +227,26 @@ def test_a_session_that_breaks_before_its_recall_is_said(line: Line) -> None:
 
 
 def test_a_recall_goes_before_the_return_to_the_first_broker(line: Line) -> None:
-    """In a session that is about to end because the first broker is due again."""
+    """In a session that is about to end because the first broker is back."""
 
     async def fails_late(message: Message) -> Reply:
         if isinstance(message, Feed) and message.blocks:
+            line.brokers["first:1"] = first
+            await until(lambda: first.endpoint)
             line.outbox.recall_after(550)
-            now = asyncio.get_running_loop().time
-            end = now() + line.session._pace.return_seconds * 1.2
-            await until(lambda: now() > end)
         return await accept(message)
 
-    broker = ScriptedBroker(fails_late)
-    line.brokers["second:1"] = broker
-    line.session._pace = FAST._replace(return_seconds=0.05)
+    first, second = ScriptedBroker(accept), ScriptedBroker(fails_late)
+    line.brokers["second:1"] = second
+    line.pace(first_home_seconds=0.02)
 
     async def scenario() -> None:
         line.add(10)
-        await until(lambda: broker.closed)
+        await until(lambda: first.asked)
 
     line.run(scenario)
-    assert Recall(5) in broker.asked
+    assert second.asked[-1] == Recall(5)
+    assert second.closed
     assert not any("before it could be told" in text for text in line.said)
 
 
@@ -243,7 +258,7 @@ def test_a_broker_that_always_hangs_up_is_not_dialled_in_a_tight_loop(line: Line
 
     broker = ScriptedBroker(breaks)
     line.brokers["first:1"] = broker
-    line.session._pace = FAST._replace(first_retry_seconds=3600)
+    line.pace(first_retry_seconds=3600)
 
     async def scenario() -> None:
         await until(lambda: len(broker.asked) == 1)
@@ -294,12 +309,13 @@ def test_a_recall_that_is_put_off_is_asked_again_and_not_at_once(line: Line, aft
 
     broker = ScriptedBroker(put_off)
     line.brokers["second:1"] = broker
-    line.session._pace = FAST._replace(return_seconds=0.05, least_retry_seconds=0.1)
+    line.pace(first_home_seconds=0.05, least_retry_seconds=0.1)
 
     async def scenario() -> None:
         line.add(10)
         await until(lambda: len(broker.frames) == 1)
         line.outbox.recall_after(550)
+        line.brokers["first:1"] = ScriptedBroker(accept)
         line.add(10, first=10)
         await until(lambda: broker.closed)
 
