@@ -97,6 +97,54 @@ def test_feeds_until_it_is_told_to_stop(site: Site, systemd: socket.socket) -> N
         os.close(keep)
 
 
+def test_a_process_whose_machine_was_copied_says_so_and_drops_its_session(
+    site: Site, systemd: socket.socket
+) -> None:
+    pipe, sign = site.folder / "pipe", site.folder / "generation"
+    os.mkfifo(pipe)
+    keep = os.open(pipe, os.O_RDWR)
+    sign.write_text("1")
+
+    async def scenario() -> None:
+        async with site.broker() as broker:
+            config = write_config(
+                site,
+                broker.addresses[0],
+                f'uri = "file:{pipe}"\ncredit_bits_per_byte = 4\nreason = "a test"\n'
+                f'[clone]\ngeneration_file = "{sign}"\n',
+            )
+            process = await asyncio.create_subprocess_exec(
+                *COMMAND, config, cwd=ROOT, stderr=asyncio.subprocess.PIPE
+            )
+            try:
+                os.write(keep, START + noise(4 * WINDOW))
+                await until(lambda: broker.status()["reservoir"]["held_blocks"] == 14)
+                await until(lambda: any("feeding broker1" in line for line in heard(systemd)))
+                sign.write_text("2")
+                said: list[str] = []
+
+                def begins_anew() -> bool:
+                    said.extend(heard(systemd))
+                    return any("in its start-up test; no broker" in line for line in said)
+
+                await until(begins_anew)
+                await until(lambda: not broker.sessions)
+            finally:
+                process.send_signal(signal.SIGTERM)
+            _, errors = await process.communicate()
+            assert process.returncode == 0, errors
+            lines = errors.decode().splitlines()
+            assert "<6>sign of clones: generation file" in lines
+            [alarm] = [line for line in lines if "ALARM" in line]
+            assert "the VM generation changed: this machine was cloned" in alarm
+            assert "the session with broker1 is cut" in alarm
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        os.close(keep)
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
