@@ -299,7 +299,8 @@ def test_a_sign_that_comes_with_a_block_comes_first(line: Line) -> None:
     assert before.frames + after.frames == []
 
 
-def test_a_way_home_that_was_found_before_is_not_taken(line: Line) -> None:
+@pytest.mark.parametrize("by_its_own_look", [False, True])
+def test_a_way_home_that_was_found_before_is_not_taken(line: Line, by_its_own_look: bool) -> None:
     async def puts_off(message: Message) -> Reply:
         if isinstance(message, Feed):
             return await accept(message)
@@ -308,6 +309,14 @@ def test_a_way_home_that_was_found_before_is_not_taken(line: Line) -> None:
     home, away, after = ScriptedBroker(accept), ScriptedBroker(puts_off), ScriptedBroker(accept)
     line.brokers["second:1"] = away
     line.pace(first_home_seconds=0.01)
+    signs: list[str] = []
+
+    def check() -> None:
+        if signs:
+            signs.clear()
+            line.session.drop()
+
+    line.check = check
 
     async def scenario() -> None:
         line.add(10)
@@ -316,7 +325,11 @@ def test_a_way_home_that_was_found_before_is_not_taken(line: Line) -> None:
         line.brokers["first:1"] = home
         await until(lambda: home.endpoint)
         line.brokers["first:1"] = after
-        line.session.drop()
+        if by_its_own_look:
+            signs.append(REASON)
+            line.session.wake()
+        else:
+            line.session.drop()
         await until(lambda: after.asked)
 
     line.run(scenario)

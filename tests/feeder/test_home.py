@@ -186,7 +186,31 @@ def test_only_a_stay_at_home_that_lasts_makes_them_short_again(
     assert waits_of(monkeypatch, story) == waits
 
 
-def test_the_nearest_to_home_is_taken(line: Line) -> None:
+def test_a_session_at_home_counts_as_a_stay(line: Line) -> None:
+    async def breaks(message: Message) -> Reply:
+        await broken.wait()
+        raise TransportError("first:1 closed the connection")
+
+    broken = asyncio.Event()
+    first = ScriptedBroker(breaks)
+    line.brokers["second:1"] = ScriptedBroker(accept)
+    line.pace(first_home_seconds=0.01, last_home_seconds=0.04, first_retry_seconds=3600)
+
+    async def scenario() -> None:
+        await until(lambda: line.session._homeward.wait_seconds == 0.04)
+        line.brokers["first:1"] = first
+        await until(lambda: first.asked)
+        stayed = asyncio.get_running_loop().time() + 0.05
+        await until(lambda: asyncio.get_running_loop().time() > stayed)
+        assert line.session._homeward.wait_seconds == 0.04
+        broken.set()
+        await until(lambda: first.closed)
+
+    line.run(scenario)
+    assert line.session._homeward.wait_seconds == 0.01
+
+
+def test_the_nearest_to_home_is_taken() -> None:
     tried: list[str] = []
 
     async def log_in(endpoint: str) -> str:
