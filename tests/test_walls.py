@@ -100,6 +100,7 @@ def test_broker_and_client_never_import_each_other() -> None:
     assert not closure("entropy.broker") & clients
     assert not closure(*CLIENT) & brokers
     assert not closure("entropy.gateways") & (brokers | clients)
+    assert not closure("entropy.feeder") & (brokers | clients)
 
 
 def test_the_client_imports_only_what_it_uses() -> None:

@@ -58,7 +58,7 @@ WatchdogSec=0
 ExecStart=
 ExecStart=/usr/bin/python3 -c "from entropy.clone import CloneWatch; print(CloneWatch().sign())"
 """
-ASKED = ("entropy-broker.service", "entropy-gateway@egd.service")
+ASKED = ("entropy-broker.service", "entropy-feeder@rng.service", "entropy-gateway@egd.service")
 FORKED = re.compile(r"\[ *([\d.]+)\] \S+ kernel: random: crng reseeded due to virtual machine fork")
 TOLD = re.compile(r"\[ *([\d.]+)\] .* the kernel was told of a VM fork: reseeding now")
 CREDITED = re.compile(r"\[ *([\d.]+)\] .* seed: 64 bytes worth 448 bits .* credited to the kernel")

@@ -58,6 +58,8 @@ def test_every_feeders_file_is_one_that_the_feeder_takes(
             assert read.source.uri == source["uri"]
             assert read.source.reason == source.get("reason")
             assert len(read.brokers) == len(hosts(inventory, "entropy_brokers"))
+            assert read.clone.generation_file == ""
+            assert "clone" not in text  # nothing that an older release would not know
 
 
 def test_every_clients_file_is_one_that_the_client_takes(
@@ -124,6 +126,15 @@ def test_a_feeder_pushes_to_its_own_broker_first(tmp_path: Path) -> None:
         "10.0.0.13",
         "10.0.0.11",
     ]
+
+
+def test_a_sign_of_clones_for_a_drill_with_feeders(tmp_path: Path) -> None:
+    inventory = Inventory("ipv6")
+    source = inventory.value("entropy_feeder", "entropy_feeder_sources", "rng1")[0]
+    file = {"entropy_feeder_clone_generation_file": "/run/generation"}
+    text = inventory.render("entropy_feeder", "feeder.toml.j2", "rng1", item=source, **file)
+    read = config.load_feeder(written(tmp_path, text))
+    assert read.clone.generation_file == "/run/generation"
 
 
 def test_words_of_the_operator_survive_quoting(tmp_path: Path) -> None:
