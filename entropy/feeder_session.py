@@ -42,7 +42,7 @@ class Pace(NamedTuple):
     first_retry_seconds: float = 1  # after a session; doubles when no broker answers
     last_retry_seconds: float = 60
     first_home_seconds: float = 20  # with another broker, before looking for the first; doubles
-    last_home_seconds: float = 300
+    last_home_seconds: float = 200
     leave_seconds: float = 3  # for the last blocks to be past recall, before going home
     look_seconds: float = 2  # between two looks whether the credential was replaced
     source_retry_seconds: float = 2  # between two looks for a source that is gone or fails
