@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Callable, NamedTuple
 
-from entropy.errors import ConfigError
+from entropy.errors import TransportError
 from entropy.transport.endpoint import parse_endpoint
 
 _REQUEST_LIMIT_BYTES = 8192
@@ -71,7 +71,7 @@ class Admin:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Listen. Raises ConfigError if the address cannot be had."""
+        """Listen. Raises TransportError if the address cannot be had (yet: it is tried again)."""
         host, port = parse_endpoint(self._endpoint)
         try:
             self._server = await asyncio.start_server(
@@ -79,7 +79,7 @@ class Admin:
             )
         except OSError as error:
             reason = error.strerror or str(error)
-            raise ConfigError(f"admin.listen {self._endpoint}: {reason}") from None
+            raise TransportError(f"admin.listen {self._endpoint}: {reason}") from None
 
     @property
     def address(self) -> tuple[str, int]:

@@ -126,7 +126,7 @@ class Feeder:
         self._status_line = ""
 
     async def run(self) -> None:
-        """Until cancelled. ConfigError if the admin port cannot be had."""
+        """Until cancelled. TransportError if the admin port cannot be had (yet)."""
         figures = self._intake.figures
         notify.log(
             f"{self._source.name}: {figures.credit_bits_per_byte:g} bits credited for each byte,"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from entropy.admin import Admin, Metric, prometheus
-from entropy.errors import ConfigError
+from entropy.errors import TransportError
 
 METRICS = [
     Metric("x_blocks", "gauge", "How many.", [({}, 3)]),
@@ -118,8 +118,9 @@ def test_an_address_that_is_taken() -> None:
         await first.start()
         host, port = first.address
         second = admin(endpoint=f"{host}:{port}")
-        with pytest.raises(ConfigError, match=r"admin.listen 127.0.0.1:\d+: "):
+        with pytest.raises(TransportError, match=r"admin.listen 127.0.0.1:\d+: ") as error:
             await second.start()
+        assert error.value.exit_status != 2  # after that no unit is started again
         await second.stop()
         await first.stop()
 

@@ -20,7 +20,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import Callable
 
-from entropy.errors import ConfigError
+from entropy.errors import TransportError
 from entropy.transport.endpoint import format_endpoint, parse_endpoint
 from entropy.transport.proxy import canonical_address, plain_address
 
@@ -61,14 +61,14 @@ class Agent:
         return [format_endpoint(*name[:2]) for name in names]
 
     async def start(self) -> None:
-        """Listen. Raises ConfigError if an address cannot be had."""
+        """Listen. Raises TransportError if an address cannot be had (yet)."""
         for endpoint in self._endpoints:
             host, port = parse_endpoint(endpoint)
             try:
                 self._servers.append(await asyncio.start_server(self._accept, host, port))
             except OSError as error:
                 reason = error.strerror or str(error)
-                raise ConfigError(f"agent.listen {endpoint}: {reason}") from None
+                raise TransportError(f"agent.listen {endpoint}: {reason}") from None
 
     async def stop(self) -> None:
         for server in self._servers:

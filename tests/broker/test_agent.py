@@ -13,7 +13,7 @@ import pytest
 from entropy.broker import server
 from entropy.broker.agent import Agent, words
 from entropy.config import AgentConfig
-from entropy.errors import ConfigError
+from entropy.errors import TransportError
 from entropy.transport.endpoint import parse_endpoint
 from entropy.wire.codes import Role
 from tests.broker.fleet import Fleet, draw, feed
@@ -146,8 +146,9 @@ def test_an_address_that_is_taken() -> None:
         with socket.create_server(("127.0.0.1", 0)) as other:
             endpoint = f"127.0.0.1:{other.getsockname()[1]}"
             agent = Agent([endpoint], ["127.0.0.1"], str)
-            with pytest.raises(ConfigError, match=f"agent.listen {endpoint}"):
+            with pytest.raises(TransportError, match=f"agent.listen {endpoint}") as error:
                 await agent.start()
+            assert error.value.exit_status != 2  # the unit is not started again after that
             await agent.stop()
 
     asyncio.run(story())
