@@ -124,7 +124,7 @@ def table(looks: list[Mapping[str, Any]], fleet: Mapping[str, Any], now_unix: fl
         rows = [("CLIENT", "LAST FED", "BITS", "BY", "")]
         rows += [_client_row(client, now_unix) for client in shown]
         lines += [*_columns(rows), ""]
-    return lines + _stand_ins(fleet) + _blind(looks)
+    return lines + _stand_ins(fleet) + _releases(looks) + _blind(looks)
 
 
 def drill_report(measured: Mapping[str, Any], words: Mapping[str, Any]) -> list[str]:
@@ -151,8 +151,8 @@ def _brokers(looks: list[Mapping[str, Any]]) -> Iterable[str]:
             yield f"{name} cannot be reached: start the machine, then run site.yml again."
         elif not status:
             yield (
-                f"{name} has no running broker ({look.get('problem') or look.get('msg', '')}): "
-                "see there: systemctl status entropy-broker."
+                f"{name}: no broker answers there ({look.get('problem') or look.get('msg', '')}). "
+                "See there: systemctl status entropy-broker."
             )
         else:
             generations[name] = status["acl_generation"]
@@ -251,7 +251,7 @@ def _broker_rows(
         is_up = balanced["state"] == "UP"
         weight = f"{balanced['weight']} %" if is_up else balanced["state"].lower()
     if not status:
-        word = "unreachable" if look.get("unreachable") else "not running"
+        word = "unreachable" if look.get("unreachable") else "no answer"
         return [(name, word, "no", weight, "-", "-", "-", "-")]
     sources = {
         feeder["id"]: [source["uri"] for source in feeder["sources"]] for feeder in fleet["feeders"]
@@ -297,6 +297,19 @@ def _stand_ins(fleet: Mapping[str, Any]) -> list[str]:
     return [
         f"{' and '.join(names)}: no hardware source here. The kernel's own generator stands in "
         "and is credited, which only a lab may do.",
+        "",
+    ]
+
+
+def _releases(looks: list[Mapping[str, Any]]) -> list[str]:
+    """Plain words where brokers run different releases: nothing is wrong, but not for long."""
+    runs = {status["broker_id"]: status["version"] for status in _statuses(looks)}
+    if len(set(runs.values())) < 2:
+        return []
+    held = ", ".join(f"{name} {version}" for name, version in sorted(runs.items()))
+    return [
+        f"The brokers run different releases ({held}): an upgrade was not finished, or one was "
+        "restarted after its package came by itself. Run playbooks/upgrade.yml.",
         "",
     ]
 

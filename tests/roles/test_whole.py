@@ -17,6 +17,7 @@ Change = Callable[[dict[str, Any]], None]
 def status(name: str, feeder: str, *clients: str) -> dict[str, Any]:
     return {
         "broker_id": name,
+        "version": "1.2.0",
         "uptime_seconds": 86400,
         "ready": True,
         "acl_generation": 7,
@@ -124,7 +125,7 @@ def not_fed(case: dict[str, Any]) -> None:
 
 WRONG: dict[str, tuple[Change, list[str]]] = {
     "broker away": (away, ["broker2 cannot be reached", "rng2 feeds no broker"]),
-    "broker stopped": (stopped, ["broker2 has no running broker (no broker", "rng2 feeds no"]),
+    "broker stopped": (stopped, ["broker2: no broker answers there (no broker", "rng2 feeds no"]),
     "broker empty": (of_broker2(ready=False), ["broker2 is not ready: it holds 1638 blocks"]),
     "peer refused": (
         of_broker2(peers=[{"id": "broker1", "state": "refused", "last_error": "permission"}]),
@@ -223,7 +224,7 @@ def test_the_table_shows_a_fleet_where_nothing_runs() -> None:
             "balancer": None,
             "problem": "none",
         }
-    assert "broker1  not running" in shown(case)
+    assert "broker1  no answer" in shown(case)
     assert "held by no broker" in shown(case)
 
 
@@ -253,6 +254,14 @@ def test_a_platform_that_tells_nothing_of_clones_is_named(sign: str) -> None:
     assert "snapshot" not in shown(case)
     of_broker2(clone={"sign": sign})(case)
     assert "broker2: nothing on this platform tells a broker that its machine was" in shown(case)
+    assert said(case) == []
+
+
+def test_an_upgrade_that_was_not_finished_shows() -> None:
+    case = sound()
+    assert "release" not in shown(case)
+    of_broker2(version="1.3.0")(case)
+    assert "The brokers run different releases (broker1 1.2.0, broker2 1.3.0)" in shown(case)
     assert said(case) == []
 
 
