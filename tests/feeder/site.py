@@ -118,6 +118,38 @@ class Strings(Source):
         self._rest = b""
 
 
+STREAM = noise(1 << 20, "a stream")
+
+
+class Stream(Source):
+    """A device that never stops. It goes on where it was when it is opened anew."""
+
+    def __init__(self) -> None:
+        super().__init__("stream:", StatedFigures())
+        self.n_read = 0
+        self.opened_at: list[int] = []
+
+    def own_figures(self) -> Figures:
+        return Figures(CREDIT_BITS, 7, "for this test")
+
+    def open(self) -> None:
+        self.opened_at.append(self.n_read)
+
+    def read(self, n_bytes: int) -> bytes:
+        time.sleep(0.001)  # in the reader's thread: a device has its pace
+        samples = STREAM[self.n_read : self.n_read + n_bytes]
+        if not samples:
+            raise SourceGone("stream: is at its end")
+        self.n_read += len(samples)
+        return samples
+
+    def close(self) -> None:
+        pass
+
+    def blocks_since_opened(self, times: int) -> list[bytes]:
+        return blocks_of(STREAM[self.opened_at[times - 1] + STARTUP_BYTES :])
+
+
 class Received:
     """What one broker was ever handed by feeders."""
 

@@ -15,17 +15,15 @@ from entropy.config import CloneConfig, FeederConfig
 from entropy.errors import SourceGone
 from entropy.feeder import Feeder
 from entropy.feeder_status import metrics, status
-from entropy.health import STARTUP_BYTES
-from entropy.sources.base import Figures, Source, StatedFigures
 from entropy.wire.codes import RetryReason
 from entropy.wire.frames import Feed, Recall, Retry
 from tests.feeder.site import (
-    CREDIT_BITS,
     GLITCH,
     START,
     WINDOW,
     Received,
     Site,
+    Stream,
     Strings,
     blocks_of,
     noise,
@@ -35,36 +33,6 @@ from tests.feeder.site import (
 from tests.feeder.test_session import Line, Message, Reply, ScriptedBroker, accept
 
 REASON = "the VM generation changed"
-STREAM = noise(1 << 20, "a stream")
-
-
-class Stream(Source):
-    """A device that never stops. It goes on where it was when it is opened anew."""
-
-    def __init__(self) -> None:
-        super().__init__("stream:", StatedFigures())
-        self.n_read = 0
-        self.opened_at: list[int] = []
-
-    def own_figures(self) -> Figures:
-        return Figures(CREDIT_BITS, 7, "for this test")
-
-    def open(self) -> None:
-        self.opened_at.append(self.n_read)
-
-    def read(self, n_bytes: int) -> bytes:
-        time.sleep(0.001)  # in the reader's thread: a device has its pace
-        samples = STREAM[self.n_read : self.n_read + n_bytes]
-        if not samples:
-            raise SourceGone("stream: is at its end")
-        self.n_read += len(samples)
-        return samples
-
-    def close(self) -> None:
-        pass
-
-    def blocks_since_opened(self, times: int) -> list[bytes]:
-        return blocks_of(STREAM[self.opened_at[times - 1] + STARTUP_BYTES :])
 
 
 class Machine:

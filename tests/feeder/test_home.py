@@ -10,9 +10,10 @@ import pytest
 from entropy import feeder_home
 from entropy.errors import TransportError
 from entropy.feeder_home import Homeward, spread_wide
+from entropy.health import STARTUP_BYTES
 from entropy.wire.codes import RetryReason
 from entropy.wire.frames import Feed, Retry
-from tests.feeder.site import until
+from tests.feeder.site import FAST, STREAM, Received, Site, Stream, blocks_of, running, until
 from tests.feeder.test_session import Line, Message, Reply, ScriptedBroker, accept
 
 
@@ -46,6 +47,31 @@ def test_the_session_that_a_look_opens_is_the_one_that_it_goes_on_with(line: Lin
     sent = [block for broker in (first, second) for f in broker.frames for block in f.blocks]
     assert len(set(sent)) == len(sent) == 20
     assert line.said.count("first:1: nobody") == 1
+
+
+def test_on_the_way_home_nothing_is_lost_and_nothing_goes_twice(site: Site) -> None:
+    """Over real brokers, from a device that never stops: each block once, in order."""
+
+    async def scenario() -> None:
+        source = Stream()
+        async with site.broker("broker2") as second:
+            received_2 = Received(second)
+            async with site.broker("broker1") as first:  # to have an address that is its own
+                address = first.addresses[0]
+            pace = FAST._replace(first_home_seconds=0.1, first_retry_seconds=0.2)
+            async with running(site.config(address, second), source, pace) as feeder:
+                await until(lambda: len(received_2.blocks) > 10)
+                async with site.broker("broker1", listen=address) as first:
+                    received_1 = Received(first)
+                    await until(lambda: len(received_1.blocks) > 10)
+                    assert feeder.session.broker_id == "broker1"
+                    together = received_2.blocks + received_1.blocks
+                    assert together == blocks_of(STREAM[STARTUP_BYTES:])[: len(together)]
+                    fed = [broker.status()["feeders"][0]["fed_bits"] for broker in (first, second)]
+                    assert sum(fed) == 512 * len(together)
+                    assert second.status()["accounting"]["lost_bits"] == 0
+
+    asyncio.run(scenario())
 
 
 def test_what_was_pushed_is_past_recall_before_it_leaves(line: Line) -> None:
