@@ -7,7 +7,7 @@ import os
 import socket
 import stat
 
-from entropy.errors import ConfigError
+from entropy.errors import ConfigError, TransportError
 from entropy.gateways.config import UNIX
 from entropy.transport.endpoint import format_endpoint, parse_endpoint
 
@@ -17,14 +17,18 @@ _BACKLOG = 128
 
 
 def listening(endpoint: str) -> socket.socket:
-    """A listening socket at `endpoint`. ConfigError if it cannot be had."""
+    """A listening socket at `endpoint`.
+
+    Raises ConfigError if something is in its place, and TransportError if the address is not to be
+    had (yet: a bridge for guests may come up later than we do), after which we are started again.
+    """
     try:
         if endpoint.startswith(UNIX):
             return _at_path(endpoint.removeprefix(UNIX))
         return _at_address(*parse_endpoint(endpoint))
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ConfigError(f"egd.listen: {endpoint}: {reason}") from None
+        raise TransportError(f"egd.listen: {endpoint}: {reason}") from None
 
 
 def name_of(listener: socket.socket) -> str:
