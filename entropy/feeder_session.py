@@ -32,7 +32,7 @@ from entropy.wire.frames import FEED_LIMIT_BLOCKS, Accepted, Feed, Recall, Refus
 
 
 class Pace(NamedTuple):
-    """How long a feeder waits for what, in seconds. Waits are spread by +-20 %, *_home_* by +-50 %."""
+    """How long a feeder waits for what, in seconds. Waits are spread by 20 %, *_home_* by 50."""
 
     gather_seconds: float = 0.2  # for samples to come together, then for blocks: fewer steps
     reply_seconds: float = 10  # for a connection, and for each answer
