@@ -2,6 +2,9 @@
 
 import sys
 
-from entropy.cli import main
+try:
+    from entropy.cli import main
+except KeyboardInterrupt:  # loading takes long enough to be interrupted
+    sys.exit(130)
 
 sys.exit(main())

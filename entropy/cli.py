@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from entropy import __version__, cli_seed
+from entropy.cli_streams import have_streams
 from entropy.cli_values import bits_per_byte, n_bytes, seconds
 from entropy.errors import EntropyError
 
@@ -40,6 +41,7 @@ _PACKAGES = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; `arguments` are those of the process unless given. Returns its status."""
+    have_streams()
     try:
         options = _parser().parse_args(sys.argv[1:] if arguments is None else arguments)
         status = _run(options)
@@ -222,7 +224,9 @@ def _add_control(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_bytes(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--bytes", required=True, type=n_bytes, metavar="N", dest="n_bytes")
+    parser.add_argument(
+        "--bytes", required=True, type=n_bytes, metavar="N", dest="n_bytes", help="how many"
+    )
 
 
 def _add_figures(parser: argparse.ArgumentParser) -> None:
@@ -340,6 +344,8 @@ def _status(options: argparse.Namespace) -> int:
 
         state_dir = options.state_dir or client_status.STATE_DIR
         return client_status.run(state_dir, as_json=options.json)
+    if options.state_dir:
+        raise UsageError("--state-dir is the client's: it goes with --client")
     from entropy import status
 
     return status.run(options.control, as_json=options.json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from typing import Any
 
@@ -28,6 +29,8 @@ def run(state_dir: str = STATE_DIR, *, as_json: bool) -> int:
 
 def look(state_dir: str) -> dict[str, Any]:
     """The state file, and under "kernel" what was found out now."""
+    if not os.path.exists(state_dir):
+        raise ControlError(f"{state_dir}: there is no such folder: has a client run here?")
     try:
         state = ClientState(state_dir).read()
     except PermissionError:

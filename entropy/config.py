@@ -189,7 +189,7 @@ def load_feeder(path: str) -> FeederConfig:
     """Read a feeder's file. Raises ConfigError."""
     document = _document(path)
     if "source" not in document:
-        raise ConfigError(f"{path}: there is no [source] table: name the device, e.g. uri")
+        raise ConfigError(f"{path}: there is no [source] table: name the device there by its uri")
     config = FeederConfig(**_main(path, document, "feeder", _FEEDER, FeederConfig))
     credit, test = config.source.credit_bits_per_byte, config.source.test_bits_per_byte
     if credit is not None and test is not None and test < credit:

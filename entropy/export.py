@@ -91,6 +91,10 @@ def _shared_lock(state_dir: str) -> Iterator[None]:
     """Wait for a run that is writing, and keep others from writing meanwhile."""
     try:
         descriptor = os.open(os.path.join(state_dir, ".lock"), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise CredentialError(
+            f"{state_dir} holds no fleet's credentials: name the inventory's entropy_state_dir"
+        ) from None
     except OSError as error:
         raise CredentialError(
             f"{state_dir} is not a state directory that can be read: {error.strerror}"

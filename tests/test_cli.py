@@ -49,7 +49,13 @@ WRONG = [
     (("draw", "--config", "c.toml", "--bytes", "0"), "'0' is not a number of bytes"),
     (("sample", "--source", "file:x", "--bytes", "8", "--credit", "9"), "'9' is not a number of"),
     (("sample", "--source", "dice:", "--bytes", "8"), "dice:"),
+    (("sample", "--source", "serial:/dev/null?model=truerng"), "--bytes"),
     (("status", "--control"), "--control"),
+    (("status", "--state-dir", "/tmp"), "it goes with --client"),
+    (("drain", "--wait", "soon"), "'soon' is not a number of seconds"),
+    (("gateway", "egd", "--config", "/nonexistent/g.toml"), "/nonexistent/g.toml: cannot be read"),
+    (("credential", "export", "--id", "vm1", "--json"), "--state-dir"),
+    (("seed", "issue", "--id", "vm1", "--uuid", "x", "--broker", "b:1"), "'x' is not the UUID"),
 ]
 
 
@@ -121,6 +127,69 @@ def test_output_that_cannot_be_written_gets_one_line(n_bytes: int) -> None:
         )
     assert done.stderr == "entropy: cannot write the output: No space left on device\n"
     assert done.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "closed", "result", "says"),
+    [
+        (("sources",), ">&-", 1, "entropy: cannot write the output: No space left on device\n"),
+        (("sample", "--raw", "--source", "kernel:", "--bytes", "9"), ">&-", 1, "cannot write"),
+        (("client", "--config", "/nonexistent"), ">&- <&-", 2, "/nonexistent: cannot be read"),
+        (("client", "--config", "/nonexistent"), "2>&-", 2, ""),
+    ],
+    ids=["sources", "sample", "client", "messages"],
+)
+def test_closed_standard_files_get_one_line_at_most(
+    arguments: tuple[str, ...], closed: str, result: int, says: str
+) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'"$0" -m entropy "$@" {closed}', sys.executable, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert says in done.stderr
+    assert done.stderr.count("\n") == bool(says)
+    assert (done.returncode, done.stdout) == (result, "")
+
+
+EVERY = [
+    *("broker", "feeder", "client", "early-seed", "first-seed", "gateway egd", "draw", "sample"),
+    *("assess", "sources", "status", "drain", "credential export", "seed issue", "demo"),
+]
+
+
+@pytest.mark.parametrize("command", EVERY)
+def test_every_option_of_every_command_is_explained(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*command.split(), "--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out.partition("options:\n")[2].splitlines()
+    assert shown
+    for line, following in zip(shown, [*shown[1:], ""]):
+        words = line.split()
+        if words and words[0].startswith("-"):
+            explained = "  " in line.strip() or following.startswith(" " * 8)
+            assert explained, line
+
+
+def test_an_interrupt_while_python_still_loads_us_is_silent() -> None:
+    """Before `main` there is nobody who could say it better than the shell."""
+    program = (
+        "import runpy, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *more):\n"
+        "        if name == 'entropy.cli': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "runpy.run_module('entropy', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_a_daemon_loads_only_its_own() -> None:

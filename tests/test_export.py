@@ -125,7 +125,7 @@ def test_a_bootstrap_key_that_was_used(
         (("--id", "gone", "--json"), "gone was revoked: there is nothing to export"),
         (("--id", "../ledger", "--json"), "no credential for ../ledger"),
         (("--id", "vm1"), "one of the arguments --json --cloud-init is required"),
-        (("--id", "vm1", "--json", "--state-dir", "/nowhere"), "/nowhere is not a state directory"),
+        (("--id", "vm1", "--json", "--state-dir", "/nowhere"), "/nowhere holds no fleet's"),
         (("--id", "vm1", "--json", "--vault-password-file", "/nowhere"), "cannot read /nowhere"),
         (("--id", "vm1", "--json", "--output", "/nowhere/x"), "cannot write /nowhere/x"),
     ],

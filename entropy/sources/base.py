@@ -114,7 +114,8 @@ _GONE = {errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.EIO, errno.ESHUTDOWN}
 
 def source_failure(name: str, doing: str, error: OSError) -> SourceError:
     """The error to raise for `error`, met while `doing` ("opening", "reading") a source."""
-    why = os.strerror(error.errno) if error.errno else str(error)
+    # Without a number there is only a text, such as pyserial's.
+    why = os.strerror(error.errno) if error.errno else error.strerror or str(error)
     if error.errno in _GONE:
         return SourceGone(f"{name}: the device is not there: {why}")
     if error.errno in (errno.EACCES, errno.EPERM):

@@ -59,6 +59,13 @@ def test_as_json_and_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out.startswith("last fed    never\n")
 
 
+def test_where_no_client_ever_ran_it_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["status", "--client", "--state-dir", str(tmp_path / "none")]) == 1
+    assert "none: there is no such folder: has a client run here?" in capsys.readouterr().err
+
+
 def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "state.json").symlink_to("/etc/passwd")
     with pytest.raises(ControlError, match="cannot be read"):
