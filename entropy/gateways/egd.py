@@ -138,6 +138,14 @@ class EgdGateway:
             return None
         return self.drawing.last_error or "nothing was drawn yet"
 
+    def summary(self) -> str:
+        """One line for `systemctl status`. Where it says "dry", playbooks/verify.yml sees trouble."""
+        broker = self.drawing.broker_id or "no broker"
+        line = f"{len(self.desk.readers)} readers, {self.desk.n_waiting} wait; {broker}"
+        # An empty buffer alone is no trouble: the next reply may be on its way.
+        why = self.drawing.last_error or ("" if self.buffer.drawn_bytes else "nothing drawn yet")
+        return f"{line}; dry: {' '.join(why.split())}" if why and not self.buffer else line
+
     def look(self) -> None:
         """See whether this machine is still the one that drew what is held."""
         reason = self.watch.look()
@@ -220,8 +228,7 @@ class EgdGateway:
             self.serve()
             self.drawing.look_at_credential()
             notify.notify("WATCHDOG=1")
-            broker = self.drawing.broker_id or "no broker"
-            now = f"STATUS={len(self.desk.readers)} readers, {self.desk.n_waiting} wait; {broker}"
+            now = f"STATUS={self.summary()}"
             if now != line:
                 line = now
                 notify.notify(line)

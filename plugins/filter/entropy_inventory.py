@@ -30,6 +30,8 @@ SOURCE_KEYS = (
 SOURCE_KINDS = ("alea", "chaoskey", "serial", "hwrng", "jitter", "exec", "kernel", "file")
 EXTERNAL = "the list of external clients"
 AUTO = "auto"  # the role looks for a device itself
+GUEST_BYTES_PER_MINUTE = 64  # what an idle Linux guest's kernel takes from its virtio-rng
+GATEWAY_BLOCK_BYTES = 56  # what a gateway hands out of a block
 BLOCK_BYTES = 64
 BLOCK_COST_BITS = 576  # what the conditioner takes from a source for one block
 
@@ -86,12 +88,12 @@ def _groups(groups: Mapping[str, list[str]]) -> Iterable[str]:
     if everything - with_role:
         yield (
             f"{_some(everything - with_role)} in the group entropy without a role: use "
-            "entropy_brokers, entropy_feeders and entropy_clients."
+            "entropy_brokers, entropy_feeders, entropy_clients and entropy_gateways."
         )
     if with_role - everything:
         yield (
             f"{_some(with_role - everything)} not in the group entropy: make the groups "
-            "entropy_brokers, entropy_feeders and entropy_clients children of it."
+            "entropy_brokers, entropy_feeders, entropy_clients and entropy_gateways its children."
         )
 
 
@@ -283,12 +285,19 @@ def _feeding(
     feeders: list[Mapping[str, Any]],
     credentials: list[Mapping[str, Any]],
 ) -> Iterable[str]:
-    """Every client takes its top-up in whole blocks, each of which cost its source 576 bits."""
+    """Every client takes its top-up in whole blocks, each of which cost its source 576 bits.
+
+    And the guests of gateways take theirs, where the inventory says how many there are.
+    """
     # External clients have no role: all that these can do is draw.
     n_clients = sum(credential.get("role", "client") == "client" for credential in credentials)
     n_blocks = math.ceil(settings["topup_bytes"] / BLOCK_BYTES)
     interval_seconds = settings["topup_interval_seconds"]
     wanted = n_clients * n_blocks * BLOCK_COST_BITS / interval_seconds
+    n_guests, guests = settings["gateway_guests"], ""
+    if n_guests:
+        wanted += n_guests * GUEST_BYTES_PER_MINUTE / 60 / GATEWAY_BLOCK_BYTES * BLOCK_COST_BITS
+        guests = f", and {n_guests} guests of gateways {GUEST_BYTES_PER_MINUTE} bytes a minute"
     rates = {
         f"{feeder['name']}'s {source['name']}": source["credit_bits_per_second"]
         for feeder in feeders
@@ -298,7 +307,7 @@ def _feeding(
     total = sum(rates.values())
     demand = (
         f"{n_clients} clients need {_bits(wanted)} bit/s ({n_blocks} x {BLOCK_COST_BITS} bits "
-        f"each, every {interval_seconds} s)"
+        f"each, every {interval_seconds} s{guests})"
     )
     if settings["single_source"]:
         if total < wanted:

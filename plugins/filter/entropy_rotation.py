@@ -69,6 +69,17 @@ def revoked_ids(ledger: Mapping[str, Any]) -> list[str]:
     )
 
 
+def newest_keys(ledger: Mapping[str, Any], ids: Iterable[str]) -> dict[str, str]:
+    """The id of the newest key of each of `ids` that `ledger` (ledger.json, read) has a key of."""
+    of_ids = ledger["credentials"]
+    valid = {
+        name: [key["key_id"] for key in of_ids[name]["keys"] if key["state"] != "revoked"]
+        for name in ids
+        if name in of_ids
+    }
+    return {name: keys[-1] for name, keys in valid.items() if keys}
+
+
 def unseen(installed: Iterable[Mapping[str, Any]], reports: list[Mapping[str, Any]]) -> list[str]:
     """The ids of the installed credentials whose key is waited for and was used nowhere yet.
 
@@ -184,6 +195,7 @@ class FilterModule:
         return {
             "entropy_credential_lines": lines,
             "entropy_credentials_wanted": wanted,
+            "entropy_newest_keys": newest_keys,
             "entropy_refusals": refusals,
             "entropy_revoked_ids": revoked_ids,
             "entropy_stale_certificates": stale_certificates,

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 LATE_INTERVALS = 2.5
 # Clone signs (entropy/clone.py) of which a broker never hears.
 BLIND_SIGNS = ("none", "vmgenid")
-SHOWN_CLIENTS = 40  # in a larger fleet the table names those alone that something is wrong with
+# In a larger fleet the table names those alone that something is wrong with.
+SHOWN_CLIENTS = SHOWN_GATEWAYS = 40
 
 
 class Fed(NamedTuple):
@@ -38,11 +39,13 @@ def troubles(
     """What keeps the fleet from being whole, one sentence each, with what to do.
 
     `looks` are the results of entropy_broker_info in a loop over the fleet's brokers. `fleet` has
-    `brokers`, `feeders`, `credentials`, `vips`, `haproxy`, `keepalived`, `topup_interval_seconds`
-    and `started`: the hosts whose client was started a moment ago and must have drawn.
+    `brokers`, `feeders`, `credentials`, `vips`, `haproxy`, `keepalived`, `topup_interval_seconds`,
+    `gateways` (what the filter entropy_gateways_seen gave) and `started`: the hosts whose client
+    was started a moment ago and must have drawn.
     """
     found = [*_brokers(looks), *_vips(looks, fleet), *_balancers(looks, fleet)]
     found += _feeders(looks, fleet)
+    found += [gateway["wrong"] for gateway in fleet["gateways"] if gateway["wrong"]]
     if not _statuses(looks):
         return found
     wrong = [client for client in clients(looks, fleet, now_unix) if client.wrong]
@@ -124,23 +127,8 @@ def table(looks: list[Mapping[str, Any]], fleet: Mapping[str, Any], now_unix: fl
         rows = [("CLIENT", "LAST FED", "BITS", "BY", "")]
         rows += [_client_row(client, now_unix) for client in shown]
         lines += [*_columns(rows), ""]
+    lines += _gateway_lines(fleet["gateways"], now_unix)
     return lines + _stand_ins(fleet) + _releases(looks) + _blind(looks)
-
-
-def drill_report(measured: Mapping[str, Any], words: Mapping[str, Any]) -> list[str]:
-    """What a drill showed, in lines of text. `measured` is what files/drill_probe.py printed."""
-    by_broker = ", ".join(f"{n} by {name}" for name, n in sorted(measured["by_broker"].items()))
-    lines = [
-        f"Drill: {words['what']}.",
-        f"{words['client']} drew through {', '.join(words['endpoints'])}: {measured['draws']} "
-        f"draws were answered ({by_broker or 'none'}).",
-        f"Longest gap in service: {measured['slowest_seconds']:.2f} s, "
-        f"{measured['slowest_at_seconds']:.0f} s after it began to draw.",
-    ]
-    failed = sorted(measured["errors"].items(), key=lambda error: -error[1])
-    return lines + [
-        f"Tries that failed and were made again: {n} x {what}" for what, n in failed[:8]
-    ]
 
 
 def _brokers(looks: list[Mapping[str, Any]]) -> Iterable[str]:
@@ -284,6 +272,26 @@ def _client_row(client: Client, now_unix: float) -> tuple[str, str, str, str, st
     return (client.id, _ago(now_unix - fed.unix), str(fed.credit_bits), fed.broker, remark)
 
 
+def _gateway_lines(gateways: list[Mapping[str, Any]], now_unix: float) -> list[str]:
+    lines, shown = [], gateways
+    if len(shown) > SHOWN_GATEWAYS:
+        shown = [gateway for gateway in gateways if gateway["wrong"]]
+        n_well = len(gateways) - len(shown)
+        others = "; the others are:" if shown else "."
+        lines.append(f"{n_well} of {len(gateways)} gateways are well{others}")
+        shown = shown[:SHOWN_GATEWAYS]
+    if not gateways:
+        return []
+    rows: list[Sequence[str]] = [("GATEWAY", "UNIT", "LAST DREW", "BITS", "BY", "KEY", "")]
+    for of in shown:
+        drew = ("not seen", "-", "-")
+        if of["last_draw_unix"] is not None:
+            ago = _ago(now_unix - of["last_draw_unix"])
+            drew = (ago, str(of["last_credit_bits"]), of["last_broker"])
+        rows.append((of["id"], of["unit"] or "not asked", *drew, of["key"] or "-", of["said"]))
+    return [*lines, *(_columns(rows) if shown else []), ""]
+
+
 def _stand_ins(fleet: Mapping[str, Any]) -> list[str]:
     """Plain words where a fleet's entropy does not come from hardware."""
     names = [
@@ -349,11 +357,10 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 class FilterModule:
-    """What playbooks/verify.yml and playbooks/drill.yml use."""
+    """What playbooks/verify.yml uses, and playbooks/drill.yml before it begins."""
 
     def filters(self) -> dict[str, Any]:
         return {
             "entropy_troubles": troubles,
             "entropy_table": table,
-            "entropy_drill_report": drill_report,
         }

@@ -58,6 +58,8 @@ def test_without_a_broker_who_waits_waits_and_who_does_not_gets_nothing(site: Si
                 streams[1].write(b"\x02\x08")
                 await until(lambda: gateway.drawing.last_error and gateway.desk.n_waiting)
                 assert gateway.not_ready() == gateway.drawing.last_error
+                dry = f"1 readers, 1 wait; no broker; dry: {gateway.drawing.last_error}"
+                assert gateway.summary() == dry
                 assert await asked(streams, b"\x00", 0) == b""
             held.close()
             async with site.gateway(endpoint) as gateway, reading(site.socket) as streams:
@@ -66,6 +68,7 @@ def test_without_a_broker_who_waits_waits_and_who_does_not_gets_nothing(site: Si
                 async with site.fleet.broker(listen=(endpoint,)) as broker:
                     await site.feed(broker, 4)
                     assert len(await asked(streams, b"", 8)) == 8
+                    assert gateway.summary() == "1 readers, 0 wait; broker1"
 
     asyncio.run(scenario())
     assert len([line for line in site.said if "refused" in line.lower()]) == 2, "each trouble once"

@@ -40,6 +40,7 @@ def sound() -> dict[str, Any]:
             "single_source": False,
             "topup_interval_seconds": 600,
             "topup_bytes": 32,
+            "gateway_guests": 0,
         },
         "groups": {
             "all": ["broker1", "broker2", "rng1", "rng2", "vm1", "vm2"],

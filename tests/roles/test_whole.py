@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from plugins.filter.entropy_whole import drill_report, table, troubles
+from plugins.filter.entropy_drill import drill_report
+from plugins.filter.entropy_whole import table, troubles
 
 NOW = 1_800_000_000.0
 Change = Callable[[dict[str, Any]], None]
@@ -77,6 +78,7 @@ def sound() -> dict[str, Any]:
                 {"host": "vm2", "role": "client", "id": "vm2"},
             ],
             "started": [],
+            "gateways": [],
         },
     }
 
