@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from plugins.filter import entropy_variables
 from plugins.filter.entropy_fleet import brokers, credentials, feeders, members
 from plugins.filter.entropy_inventory import problems
 from tests.roles.rendering import CHECKOUT, INVENTORIES, Inventory
@@ -252,6 +253,96 @@ def test_external_clients_are_fed_too_and_have_names_of_their_own() -> None:
     same = found(sound(), "vm1")
     assert [s for s in same if "vm1 and the list of external clients have the same id" in s] == same
     assert len(same) == 1
+
+
+def test_a_variable_that_nobody_reads_is_named_with_the_nearest_that_is() -> None:
+    hostvars: dict[str, Any] = sound()["hostvars"]
+    assert entropy_variables.problems(hostvars, hostvars) == []
+    for wrong, right in (
+        ("entropy_vpi", "entropy_vip"),
+        ("entropy_statedir", "entropy_state_dir"),
+        ("entropy_broker_limit", "entropy_broker_limits"),
+        ("entropy_client_two_broker", "entropy_client_two_brokers"),
+    ):
+        hostvars = sound()["hostvars"]
+        hostvars["vm1"][wrong] = hostvars["vm2"][wrong] = 1
+        (said,) = entropy_variables.problems(hostvars, hostvars)
+        assert f"{wrong} (vm1 and 1 more): nothing here reads" in said
+        assert f"did you mean {right}?" in said
+    hostvars = sound()["hostvars"]
+    hostvars["vm1"]["entropy_kubernetes_cluster"] = 1
+    (said,) = entropy_variables.problems(hostvars, hostvars)
+    assert "entropy_kubernetes_cluster (vm1): nothing here reads a variable of this name. " in said
+
+
+def test_two_names_for_one_machine_are_seen() -> None:
+    hostvars: dict[str, Any] = sound()["hostvars"]
+    hostvars["rng1"]["ansible_host"] = hostvars["vm2"]["ansible_host"] = "10.0.0.21"
+    (said,) = entropy_variables.problems(hostvars, hostvars)
+    assert said.startswith("rng1 and vm2 have the same ansible_host 10.0.0.21: a machine stands")
+    hostvars["vm2"]["ansible_port"] = 2222
+    assert entropy_variables.problems(hostvars, hostvars) == []
+
+
+def test_the_lists_that_operators_start_from_name_no_strange_variable() -> None:
+    """The same in a real inventory, where addresses are templates."""
+    for folder in ("example", "lab"):
+        inventory = Inventory(str(CHECKOUT / "inventories" / folder))
+        names = [str(name) for name in inventory.hostvars]
+        assert names
+        said = entropy_variables.problems(names, _WithoutAddresses(inventory))
+        assert said == []
+
+
+class _WithoutAddresses(dict[str, Any]):
+    """A real inventory's variables; the lab has no addresses while it is down."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        super().__init__()
+        self._hostvars = inventory.hostvars
+
+    def raw_get(self, name: str) -> dict[str, Any]:
+        raw = self._hostvars.raw_get(name)
+        return {key: value for key, value in raw.items() if key != "ansible_host"}
+
+
+def test_an_inventory_that_cannot_be_parsed_is_no_success(tmp_path: Path) -> None:
+    (tmp_path / "hosts.yml").write_text("entropy:\n\tchildren:\n")
+    done = subprocess.run(
+        [
+            Path(sys.executable).parent / "ansible-playbook",
+            *("-i", tmp_path / "hosts.yml"),
+            CHECKOUT / "playbooks/preflight.yml",
+        ],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "hosts.yml" in done.stderr
+
+
+def test_what_is_wrong_with_external_clients_is_said(tmp_path: Path) -> None:
+    """Not that two things of Ansible's own cannot be added."""
+    text = (INVENTORIES / "three.yml").read_text()
+    path = tmp_path / "hosts.yml"
+    path.write_text(text)
+    done = subprocess.run(
+        [
+            Path(sys.executable).parent / "ansible-playbook",
+            *("-i", path, "--limit", "vm001"),
+            *("-e", '{"entropy_external_clients": {"file": "/nonexistent/customers.yml"}}'),
+            CHECKOUT / "playbooks/preflight.yml",
+        ],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "/nonexistent/customers.yml: No such file or directory" in done.stdout + done.stderr
+    assert "Marker" not in done.stdout + done.stderr
 
 
 def test_a_template_over_the_own_name_is_seen_in_a_real_inventory(tmp_path: Path) -> None:
