@@ -102,7 +102,7 @@ def _refuse_to_begin(store: Store, request: Request) -> None:
         raise CredentialError(
             f"{store.path(LEDGER)} does not exist. If this fleet has been deployed before, its "
             "state directory is lost or the path is wrong: restore the newest backup or correct "
-            "the path. To start a new fleet say so with bootstrap=true"
+            "the path. To start a new fleet, once: -e entropy_bootstrap=true"
         )
 
 
