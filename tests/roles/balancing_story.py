@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import os
+import signal
 import sys
 from collections import Counter
 
@@ -116,19 +117,35 @@ async def story(one: Broker, two: Broker) -> None:
     await until(one, "UP 50")
 
 
+async def reload(haproxy: asyncio.subprocess.Process) -> None:
+    """As the unit does. Nobody is refused meanwhile, and who is connected may stay for a while."""
+    reader, writer = await asyncio.open_connection(VIP, 25226)
+    assert await reader.read(100) in (b"broker1", b"broker2")
+    for _ in range(3):
+        haproxy.send_signal(signal.SIGUSR2)
+        assert not set(answered := await draws(50)) - {"broker1", "broker2"}, answered
+    assert not reader.at_eof()
+    # Not for ever: a client that never goes would keep the old process, and its configuration.
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert await reader.read() == b""
+    writer.close()
+    assert not set(await draws(2)) - {"broker1", "broker2"}
+
+
 async def main() -> None:
     brokers = [Broker("broker1", "127.0.0.11"), Broker("broker2", "127.0.0.12")]
     for broker in brokers:
         await broker.start()
     os.makedirs("/run/haproxy", exist_ok=True)
-    haproxy = await asyncio.create_subprocess_exec("haproxy", "-db", "-f", sys.argv[1])
+    haproxy = await asyncio.create_subprocess_exec("haproxy", "-W", "-db", "-f", sys.argv[1])
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not os.path.exists("/run/haproxy/admin.sock"):
                 await asyncio.sleep(0.1)
         await story(*brokers)
+        await reload(haproxy)
     finally:
-        haproxy.kill()
+        haproxy.terminate()
         await haproxy.wait()
     print("the end")
 

@@ -189,6 +189,8 @@ def test_haproxy_passes_tls_through_to_every_broker() -> None:
     # haproxy takes the agent's percentages of this weight, and cuts what is behind the point.
     assert text.count("default-server weight 100 agent-check") == 1
     assert " ssl" not in text
+    # A reload takes the listeners over, and an operator can ask.
+    assert re.search(r"stats socket \S+ mode 660 level admin expose-fd listeners\n", text)
 
 
 def test_keepalived_never_preempts() -> None:

@@ -28,6 +28,8 @@ def test_haproxy_takes_its_configuration(name: str, tmp_path: Path) -> None:
 def test_what_haproxy_does_with_what_brokers_say_and_do(tmp_path: Path) -> None:
     text = Inventory("dual").render("entropy_haproxy", "haproxy.cfg.j2", "broker1")
     text = text.replace("10.0.0.", "127.0.0.").replace("    bind [fd00::10]:25226\n", "")
+    assert "hard-stop-after 60s\n" in text
+    text = text.replace("hard-stop-after 60s\n", "hard-stop-after 5s\n")
     (tmp_path / "haproxy.cfg").write_text(text)
     shutil.copy(balancing_story.__file__, tmp_path / "story.py")
     argv = ["/usr/bin/python3", "story.py", "haproxy.cfg"]
