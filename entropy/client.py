@@ -101,6 +101,7 @@ def _feed_once(config: ClientConfig) -> int:
             kind = DrawKind.TOPUP
         else:
             log("this platform calls the machine another: it was cloned or restored", NOTICE)
+            _diverge(sign)
             client.begin_generation(sign)
         outcome = client.feed(kind, config.seed_timeout_seconds)
         if isinstance(outcome, Fed):
@@ -112,6 +113,14 @@ def _feed_once(config: ClientConfig) -> int:
         log(f"no {kind.name.lower()}: going on without one", WARNING)
         return 1
     return 0
+
+
+def _diverge(sign: bytes) -> None:
+    """Before any broker is asked, so that twins part although none answers."""
+    try:
+        kernel.diverge(sign)
+    except KernelError as error:
+        log(str(error), WARNING)
 
 
 def _is_another(before: Any, now: dict[str, str]) -> bool:
@@ -266,6 +275,7 @@ class Resident:
     def _cloned(self, reason: str) -> tuple[str | None, int]:
         """This machine is another now: reseed at once, and tell the broker by another boot id."""
         self._sign = self._watch.generation()
+        _diverge(self._sign)
         wait_seconds = self._pace.cloned(time.monotonic())
         log(f"{reason}: reseeding {f'in {wait_seconds:.0f} s' if wait_seconds else 'now'}", NOTICE)
         return self._rest(wait_seconds)

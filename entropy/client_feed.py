@@ -56,6 +56,11 @@ class Client:
         n_bytes: 0 for what the configuration (seeds) or the broker (top-ups) names. Never raises
         what a broker or the network did; KernelError if the kernel takes nothing.
         """
+        outcome = self._feed(kind, timeout_seconds, n_bytes)
+        self._state.keep()
+        return outcome
+
+    def _feed(self, kind: DrawKind, timeout_seconds: float, n_bytes: int) -> Fed | Nothing:
         deadline = time.monotonic() + timeout_seconds
         if kind is DrawKind.SEED and self._config.two_brokers:
             return self._feed_from_two(deadline)
@@ -91,8 +96,8 @@ class Client:
             else:
                 n_bytes = self._config.seed_bytes
             block = connection.draw(kind, n_bytes, max(0.0, queue_end - time.monotonic()))
-            broker_id = connection.broker_id
-        return self._take(kind, block, welcome, broker_id, endpoint)
+            # Before the goodbyes: the kernel waits for it.
+            return self._take(kind, block, welcome, connection.broker_id, endpoint)
 
     def _feed_from_two(self, deadline: float) -> Fed | Nothing:
         """A seed of two brokers with different ids, both of them logged in before either draws.

@@ -35,11 +35,12 @@ class ClientState:
         self._lock_path = os.path.join(directory, "lock")
         self._directory = directory
         self._told = False
+        self._generation: dict[str, Any] = {}  # that began, and goes with whatever is written next
 
     def boot_id(self, kernel_boot_id: bytes) -> bytes:
         """The 16 bytes that this machine's logins call its boot: the kernel's, or a clone's own."""
         try:
-            own = self.read().get("generation")
+            own = (self._generation or self.read()).get("generation")
         except OSError:
             own = None
         if isinstance(own, dict) and own.get("kernel_boot_id") == kernel_boot_id.hex():
@@ -50,8 +51,18 @@ class ClientState:
         return kernel_boot_id
 
     def begin_generation(self, kernel_boot_id: bytes, boot_id: bytes) -> None:
-        """This machine is a clone, or restored: its logins say boot_id (16 bytes) from now on."""
-        self.record(generation={"kernel_boot_id": kernel_boot_id.hex(), "boot_id": boot_id.hex()})
+        """This machine is a clone, or restored: its logins say boot_id (16 bytes) from now on.
+
+        Kept with the next counter, so that whoever waits for a seed is spared a write of its own;
+        or by `keep`.
+        """
+        own = {"kernel_boot_id": kernel_boot_id.hex(), "boot_id": boot_id.hex()}
+        self._generation = {"generation": own}
+
+    def keep(self) -> None:
+        """Write what no login has written since `begin_generation`, if anything."""
+        if self._generation:
+            self.record()
 
     def next_counter(self, boot_id: bytes) -> int:
         """One more than the last under this boot id, kept before it is used; else the clock in ns.
@@ -92,19 +103,21 @@ class ClientState:
 
     def _write(self, state: dict[str, Any]) -> None:
         # No fsync: after a crash of the machine the boot id is another one, and the counter
-        # may begin anywhere.
-        temporary = f"{self._path}.{os.getpid()}"
+        # may begin anywhere. One name is enough for all processes: they hold the lock.
+        state = {**state, **self._generation}
+        temporary = f"{self._path}.new"
         _remove(temporary)  # of a process that died here
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(temporary, flags, 0o600)
         try:
             with open(descriptor, "w", encoding="utf-8") as file:
                 give_to_owner(descriptor, self._directory)
-                file.write(json.dumps(state, indent=1, sort_keys=True) + "\n")
+                file.write(json.dumps(state, sort_keys=True) + "\n")
             os.rename(temporary, self._path)
         except BaseException:
             _remove(temporary)
             raise
+        self._generation = {}
 
     def _tell(self, error: OSError) -> None:
         if not self._told:

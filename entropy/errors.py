@@ -10,6 +10,7 @@ EntropyError
     LocalProtocolError      this side asked for something that the protocol does not allow
     RemoteProtocolError     the other side did
     AuthenticationError     the other side did not prove who it is
+      CertificateDateError    by our clock its certificate is not valid yet, or no more
   TransportError          no connection, or it broke or timed out
   RetryLater              the broker has nothing for us now
   Refused                 the broker ended the session
@@ -68,6 +69,10 @@ class RemoteProtocolError(WireError):
 
 class AuthenticationError(WireError):
     """The other side did not prove who it is, or a frame was altered on its way."""
+
+
+class CertificateDateError(AuthenticationError):
+    """The other side's certificate, or its authority's, is not valid at this time of our clock."""
 
 
 class TransportError(EntropyError):

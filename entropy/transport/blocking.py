@@ -216,7 +216,8 @@ def connect_tcp(endpoint: str, what: str, deadline: float) -> socket.socket:
     host, port = parse_endpoint(endpoint)
     failure: EntropyError = TransportError(f"{what}: no address was found")
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        # As bytes: for a text Python loads its tables of international names, for an address, too.
+        found = socket.getaddrinfo(host.encode(), port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise describe(error, what) from None
     for i, (family, kind, protocol, _, address) in enumerate(found):

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from entropy.credentials import check_secret_mode
 from entropy.errors import (
     AuthenticationError,
+    CertificateDateError,
     ConfigError,
     CredentialError,
     EntropyError,
@@ -25,6 +26,7 @@ from entropy.errors import (
 )
 
 ALPN = "entropy/1"
+_WRONG_DATES = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID and _HAS_EXPIRED
 _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which the ssl module has no name for
 
 
@@ -106,9 +108,8 @@ def peer_facts(sock: ssl.SSLSocket) -> PeerFacts:
 def describe(error: OSError, what: str) -> EntropyError:
     """An error of a socket or of TLS as one of ours; `what` says what was being done, and where."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return AuthenticationError(
-            f"{what}: its certificate was not accepted: {error.verify_message}"
-        )
+        kind = CertificateDateError if error.verify_code in _WRONG_DATES else AuthenticationError
+        return kind(f"{what}: its certificate was not accepted: {error.verify_message}")
     if isinstance(error, (TimeoutError, socket.timeout)):  # two classes before Python 3.10
         return TransportError(f"{what}: timed out")
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):

@@ -39,14 +39,16 @@ def a_block(draw: Draw) -> Answer:
 class FakeBroker:
     """Logs clients in as a broker does, then answers each draw with what `answer` makes of it."""
 
-    def __init__(self, broker_id: str, folder: Path, authority: Issued, fleet: Fleet) -> None:
+    def __init__(
+        self, broker_id: str, folder: Path, authority: Issued, fleet: Fleet, *, days: int = 730
+    ) -> None:
         self.broker_id = broker_id
         self.answer: Callable[[Draw], Answer] = a_block
         self.welcome = WELCOME
         self.auths: list[Auth] = []
         self.draws: list[Draw] = []
         self._fleet = fleet
-        issued = issue_broker(authority, broker_id, "lab")
+        issued = issue_broker(authority, broker_id, "lab", days=days)
         certificate, key = folder / f"{broker_id}.pem", folder / f"{broker_id}.key"
         certificate.write_bytes(issued.certificate_pem)
         key.touch(0o600)
@@ -135,11 +137,16 @@ class Fleet:
         path.write_text(text)
         path.chmod(mode)
 
-    def broker(self) -> FakeBroker:
-        """One more, called broker1, broker2..."""
-        broker = FakeBroker(f"broker{len(self.brokers) + 1}", self.folder, self._authority, self)
+    def broker(self, days: int = 730) -> FakeBroker:
+        """One more, called broker1, broker2...; days: of its certificate, 0 for an old one."""
+        name = f"broker{len(self.brokers) + 1}"
+        broker = FakeBroker(name, self.folder, self._authority, self, days=days)
         self.brokers.append(broker)
         return broker
+
+    def forget_authority(self) -> None:
+        """The client trusts another one from now on."""
+        (self.folder / "ca.pem").write_bytes(new_authority("lab").certificate_pem)
 
     def config(self, *endpoints: str, **settings: object) -> ClientConfig:
         """The client's configuration; all brokers, unless some endpoints are given."""

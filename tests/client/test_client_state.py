@@ -140,9 +140,39 @@ def test_a_clone_logs_in_under_a_boot_id_of_its_own(tmp_path: Path) -> None:
     assert state.boot_id(BOOT) == BOOT
     used = state.next_counter(BOOT)
     state.begin_generation(BOOT, own)
-    assert ClientState(str(tmp_path)).boot_id(BOOT) == own
+    assert state.boot_id(BOOT) == own
     assert state.next_counter(own) > used
+    assert ClientState(str(tmp_path)).boot_id(BOOT) == own, "kept with the counter"
     assert state.boot_id(bytes(16)) == bytes(16), "after a reboot it is over"
+
+
+def test_a_generation_is_kept_although_nobody_logs_in(tmp_path: Path) -> None:
+    state, own = ClientState(str(tmp_path)), bytes(range(100, 116))
+    state.keep()
+    assert not (tmp_path / "state.json").exists(), "there was nothing to keep"
+    state.begin_generation(BOOT, own)
+    state.keep()
+    assert ClientState(str(tmp_path)).boot_id(BOOT) == own
+
+
+def test_what_dies_halfway_leaves_one_file_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The temporary file has one name, whatever process writes it."""
+
+    def die(*_: object) -> None:
+        raise OSError(errno.EIO, "the machine lost its disk")
+
+    state = ClientState(str(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr("os.rename", die)
+        patch.setattr("entropy.client_state._remove", lambda _: None)
+        patch.setattr("os.getpid", iter(range(1000, 2000)).__next__)
+        state.next_counter(BOOT)
+    left = [name for name in os.listdir(tmp_path) if name != "lock"]
+    assert len(left) == 1
+    state.next_counter(BOOT)
+    assert sorted(os.listdir(tmp_path)) == ["lock", "state.json"]
 
 
 @pytest.mark.parametrize("kept", ["7", "{}", '{"kernel_boot_id": 1}', "null"])

@@ -230,3 +230,13 @@ def test_adjtimex_answers(
     monkeypatch.setattr(kernel, "TIMESYNC_MARK", str(tmp_path / "absent"))
     monkeypatch.setattr("ctypes.CDLL", lambda _: Library)
     assert kernel.clock_is_synchronised() is synchronised
+
+
+def test_twins_part_without_credit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mixed in first, taken up at once then; the clocks are in it, in case the sign is the same."""
+    done: list[object] = []
+    monkeypatch.setattr(kernel, "mix", done.append)
+    monkeypatch.setattr(kernel, "reseed", lambda: done.append("reseed"))
+    monkeypatch.setattr(kernel, "clocks", lambda: b"clocks")
+    kernel.diverge(b"sign")
+    assert done == [b"signclocks", "reseed"]

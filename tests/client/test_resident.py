@@ -60,6 +60,32 @@ def test_a_clone_reseeds_and_tells_the_broker(fleet: Fleet) -> None:
     assert state["boot_id"] == after.boot_id.hex()
 
 
+def test_twins_part_before_any_broker_answers(
+    fleet: Fleet, tmp_path: Path, dead_endpoint: str
+) -> None:
+    """By what the kernel alone can do. A FIFO in the place of /dev/random shows it."""
+    device = tmp_path / "random"
+    os.mkfifo(device)
+    pool = os.open(device, os.O_RDWR | os.O_NONBLOCK)
+    config = with_generation(fleet, brokers=(dead_endpoint,))
+    try:
+        with Service(fleet, config, str(device), "/nowhere", program=EMULATED) as service:
+            service.wait_for(b"READY=1")
+            (fleet.folder / "generation").write_text("another generation")
+            wait_for("it is mixed in", lambda: b"another generation" in _read(pool))
+            error = service.stop()
+    finally:
+        os.close(pool)
+    assert "the VM generation changed: reseeding now" in error
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65536)
+    except BlockingIOError:
+        return b""
+
+
 def test_a_clone_in_the_middle_of_a_draw_drops_its_keys(fleet: Fleet) -> None:
     broker = fleet.broker()
     broker.answer = lambda draw: "hang" if len(broker.draws) == 1 else _a_block(draw)
