@@ -66,7 +66,7 @@ def refuse_if_lost(reports: Sequence[Report], ledger_path: str) -> None:
             "before, and its state directory is lost or the path is wrong. Restore the newest "
             "backup (playbooks/backup.yml) or correct the path. Only if there is no backup: stop "
             "the brokers, delete /etc/entropy/broker/acl.json on each, and begin a new fleet with "
-            "bootstrap=true; every machine is then given a new credential and a new CA"
+            "-e entropy_bootstrap=true; every machine is then given a new credential and a new CA"
         )
 
 
@@ -77,8 +77,8 @@ def refuse_if_older(reports: Sequence[Report], generation: int, ledger_path: str
         raise CredentialError(
             f"{ledger_path} is at generation {generation}, and {_named(newer)}: it is an old copy. "
             "An older list could bring back what was revoked. Restore the newest backup of the "
-            "state directory. Only if there is no newer one: run with supersede=true, revoke again "
-            "what was revoked since, and let every host be given what it lacks"
+            "state directory. Only if there is no newer one: run with -e entropy_supersede=true, "
+            "revoke again what was revoked since, and let every host be given what it lacks"
         )
 
 

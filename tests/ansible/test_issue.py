@@ -145,7 +145,7 @@ def test_a_lost_ledger_never_starts_a_second_fleet(fleet: Fleet, check: bool, le
         shutil.rmtree(fleet.state_dir)
     else:
         (fleet.state_dir / "ledger.json").unlink()
-    with pytest.raises(CredentialError, match=r"restore the newest backup .* entropy_bootstrap=true"):
+    with pytest.raises(CredentialError, match=r"newest backup .* entropy_bootstrap=true"):
         fleet.ensure(SMALL, "b1", bootstrap=False, check=check)
     assert fleet.state_dir.exists() == (left != "nothing")
 
