@@ -1,7 +1,7 @@
 """Runs where keepalived is: the rendered configurations of two hosts, each in a network of its own.
 
-Usage: moving_story.py VIP HOST1.conf HOST2.conf. Ends with an AssertionError where the address is
-not where the story says.
+Usage: moving_story.py VIP[,VIP] ADDRESS1 ADDRESS2 HOST1.conf HOST2.conf. Ends with an
+AssertionError where the addresses are not where the story says. Two of them move together.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ class Host:
         self.name, self.address, self.config = name, address, config
         sh(f"ip netns add {name}; ip link add {name} type veth peer eth0 netns {name}")
         sh(f"ip link set {name} master bridge up")
-        sh(f"ip -n {name} address add {address}/24 dev eth0")
+        length, flags = ("64", "nodad") if ":" in address else ("24", "")
+        sh(f"ip netns exec {name} sysctl --quiet net.ipv6.conf.eth0.disable_ipv6=0")
+        sh(f"ip -n {name} address add {address}/{length} dev eth0 {flags}")
         sh(f"ip -n {name} link set eth0 up; ip -n {name} link set lo up")
 
     def start(self) -> None:
@@ -42,8 +44,10 @@ class Host:
     def signal(self, number: int) -> None:
         os.killpg(self.process.pid, number)
 
-    def holds(self, vip: str) -> bool:
-        return bool(sh(f"ip -n {self.name} -o address show to {vip}"))
+    def holds(self, vips: list[str]) -> bool:
+        """All of them, ready for use: an IPv6 address that waits for its check answers nobody."""
+        found = [sh(f"ip -n {self.name} -o address show to {vip}") for vip in vips]
+        return all(found) and "tentative" not in "".join(found)
 
 
 @contextlib.contextmanager
@@ -72,22 +76,22 @@ def until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.05)
 
 
-def story(vip: str, hosts: tuple[Host, Host]) -> None:
+def story(vips: list[str], hosts: tuple[Host, Host]) -> None:
     def holders() -> list[str]:
-        return [host.name for host in hosts if host.holds(vip)]
+        return [host.name for host in hosts if host.holds(vips)]
 
     for host in hosts:
         host.start()
 
     def one_and_other() -> tuple[Host, Host]:
         one, two = hosts
-        return (one, two) if one.holds(vip) else (two, one)
+        return (one, two) if one.holds(vips) else (two, one)
 
     until(lambda: len(holders()) == 1, "one takes the address")
     # It hangs: the other takes over. It goes on, still in the belief that it is the holder.
     holder, other = one_and_other()
     holder.signal(signal.SIGSTOP)
-    until(lambda: other.holds(vip), "the other takes the address of one that hangs")
+    until(lambda: other.holds(vips), "the other takes the address of one that hangs")
     holder.signal(signal.SIGCONT)
     until(lambda: len(holders()) == 1, "one gives it up after a hang")
     # Cut off from each other both hold it; then one of them does.
@@ -103,17 +107,18 @@ def story(vip: str, hosts: tuple[Host, Host]) -> None:
     holder.start()
     time.sleep(3)  # time enough to take it, if it wanted to
     assert holders() == [other.name], holders()
+    assert not any(holder.holds([vip]) for vip in vips), "it kept one of the addresses"
 
 
 def main() -> None:
-    vip, first, second = sys.argv[1:]
+    vips, address1, address2, first, second = sys.argv[1:]
     sh("useradd --system --no-create-home keepalived_script")
     sh("install -m 755 entropy-check-haproxy /etc/keepalived/")
     sh("ip link add bridge type bridge; ip link set bridge up")
-    hosts = (Host("one", "10.0.0.11", first), Host("two", "10.0.0.12", second))
+    hosts = (Host("one", address1, first), Host("two", address2, second))
     try:
         with haproxy():
-            story(vip, hosts)
+            story(vips.split(","), hosts)
     finally:
         for host in hosts:
             with contextlib.suppress(ProcessLookupError, AttributeError):

@@ -77,8 +77,12 @@ def test_keepalived_takes_its_configuration(vips: list[str], tmp_path: Path) -> 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_where_keepalived_has_the_address(tmp_path: Path) -> None:
-    inventory = Inventory("dual")
+@pytest.mark.parametrize(
+    ("name", "vips", "net"),
+    [("dual", "10.0.0.10,fd00::10", "10.0.0."), ("ipv6", "fd00::10", "fd00::")],
+)
+def test_where_keepalived_has_the_address(name: str, vips: str, net: str, tmp_path: Path) -> None:
+    inventory = Inventory(name)
     advert = {"entropy_keepalived_advert_seconds": 0.1}
     for host in ("broker1", "broker2"):
         text = inventory.render("entropy_keepalived", "keepalived.conf.j2", host, **advert)
@@ -86,7 +90,8 @@ def test_where_keepalived_has_the_address(tmp_path: Path) -> None:
     check = inventory.render("entropy_keepalived", "check-haproxy.j2", "broker1")
     (tmp_path / "entropy-check-haproxy").write_text(check)
     shutil.copy(moving_story.__file__, tmp_path / "story.py")
-    argv = ["/usr/bin/python3", "story.py", "10.0.0.10", "broker1.conf", "broker2.conf"]
+    argv = ["/usr/bin/python3", "story.py", vips, f"{net}11", f"{net}12"]
+    argv += ["broker1.conf", "broker2.conf"]
     lifecycle.prepare()
     words = oneshot.arguments(image.ensure(image.FLEET), argv, tmp_path)
     words[1:1] = ["--cap-add", "NET_ADMIN,NET_RAW,SYS_ADMIN", "--security-opt", "unmask=/proc/sys"]
