@@ -121,6 +121,9 @@ def test_a_feeder_file(tmp_path: Path) -> None:
     assert config.source.reason == "measured"
     assert not config.source.lab_only_credit_kernel
     assert config.admin.listen == ""
+    assert config.clone.generation_file == ""
+    text = FEEDER + '[clone]\ngeneration_file = "/run/generation"'
+    assert load_feeder(_file(tmp_path, text)).clone.generation_file == "/run/generation"
 
 
 def test_a_client_file(tmp_path: Path) -> None:
