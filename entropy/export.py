@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -59,6 +60,19 @@ def hand_over(text: str, output: str | None) -> None:
         print(text, end="")
     else:
         _write(output, text)
+
+
+def check_output(output: str | None) -> None:
+    """EntropyError if `hand_over` could not write there; for before what cannot be had again."""
+    if output is None:
+        return
+    try:
+        if os.path.isdir(output):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        os.close(_create(f"{output}.new"))
+        os.unlink(f"{output}.new")
+    except OSError as error:
+        raise EntropyError(f"cannot write {output}: {error.strerror}") from None
 
 
 def cloud_config(credential: Credential, ca_pem: bytes) -> str:
@@ -183,11 +197,14 @@ def _write(path: str, text: str) -> None:
     """Replace a file in one step, for its owner alone from the first moment on."""
     temporary = f"{path}.new"
     try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
+        with open(_create(temporary), "w", encoding="utf-8") as file:
             file.write(text)
         os.replace(temporary, path)
     except OSError as error:
         raise EntropyError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _create(path: str) -> int:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

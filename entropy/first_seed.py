@@ -31,7 +31,9 @@ LONGEST_PAUSE_SECONDS = 1.0
 _FOR_GOOD = (RefusedCode.AUTHENTICATION, RefusedCode.PERMISSION)
 LONGEST_TRY_SECONDS = 3.0  # for one broker
 LAST_SECONDS = 0.5  # of the limit: for what cannot be interrupted in time
-LEAST_SECONDS = 2.0  # to try in, on a machine that took all of the limit to start Python
+# To try in, on a machine that took all of the limit to start Python: it waits this much longer,
+# or has waited in vain. The unit's own limit of 30 s stands.
+LEAST_SECONDS = 2.0
 
 
 def run(config: ClientConfig) -> int:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from entropy.credentials import Credential, load_credential
 from entropy.errors import CredentialError, EntropyError
-from entropy.export import hand_over, look_up
+from entropy.export import check_output, hand_over, look_up
 from entropy.injected_seed import NONCE_BYTES, InjectedSeed, seal
 from entropy.notify import log
 from entropy.transport.blocking import BlockingConnection
@@ -71,6 +71,7 @@ def run(
     credential = holder.credential
     if "draw" not in credential.permissions:
         raise CredentialError(f"{credential.id} may not draw: nothing can be drawn on its behalf")
+    check_output(output)  # first: what is drawn is debited, whether it arrives or not
     broker_id, block = _draw_from_one(brokers, holder)
     issued_unix = int(time.time())
     seed = InjectedSeed(

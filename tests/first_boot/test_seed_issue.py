@@ -71,6 +71,26 @@ def test_a_seed_that_is_worth_too_little_is_not_issued(
     assert not (fleet.folder / "seed").exists()
 
 
+@pytest.mark.parametrize("output", ["none/seed", ""])
+def test_nothing_is_drawn_for_a_file_that_cannot_be_written(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str], output: str
+) -> None:
+    broker = fleet.broker()
+    path = f"{fleet.folder}/{output}"
+    assert issue(fleet, "--output", path) == 1
+    assert f"cannot write {path}: " in capsys.readouterr().err
+    assert broker.auths == []
+
+
+def test_the_seed_before_stays_until_there_is_another(fleet: Fleet) -> None:
+    broker = fleet.broker()
+    broker.answer = lambda _draw: Block(1, 0, (), bytes(64))
+    (fleet.folder / "seed").write_text("the one before")
+    assert issue(fleet) == 1
+    assert (fleet.folder / "seed").read_text() == "the one before"
+    assert not (fleet.folder / "seed.new").exists()
+
+
 def test_the_next_broker_is_asked(fleet: Fleet) -> None:
     fleet.broker().answer = lambda _draw: "close"
     fleet.broker()
