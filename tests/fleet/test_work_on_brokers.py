@@ -54,3 +54,34 @@ def test_a_drill_measures_and_puts_back(fleet: Fleet) -> None:
     assert fleet.runs(holder, "haproxy")
     timers = fleet.ssh(holder, "systemctl list-units --all 'entropy-drill*' --no-legend").stdout
     assert timers == ""
+
+
+def test_haproxy_goes_and_what_others_want_of_the_kernel_stays(fleet: Fleet) -> None:
+    """From the broker without the virtual address; somebody's file needs one of two keys."""
+    wait_until(fleet.vip_holder, "one broker holds the virtual address")
+    broker = next(name for name in ("broker1", "broker2") if name != fleet.vip_holder())
+    ours, theirs = "/etc/sysctl.d/60-entropy-haproxy.conf", "/etc/sysctl.d/50-other.conf"
+    look = (
+        f"cat {ours} | sha256sum; systemctl is-active haproxy;"
+        " sysctl --values net.ipv4.ip_nonlocal_bind net.ipv6.ip_nonlocal_bind"
+    )
+    fleet.ssh(broker, f"echo net.ipv4.ip_nonlocal_bind = 1 >{theirs}")
+    words = ("--limit", broker)
+    absent = "tests/fleet/haproxy_absent.yml"
+    try:
+        fleet.ssh(broker, "sysctl --write net.ipv6.ip_nonlocal_bind=1")
+        before = fleet.ssh(broker, look, check=False).stdout
+        run = fleet.play(*words, "--check", playbook=absent)
+        assert run.status == 0, run.output[-3000:]
+        assert run.recap[broker]["changed"] == 3
+        assert fleet.ssh(broker, look, check=False).stdout == before
+        run = fleet.play(*words, playbook=absent)
+        assert run.recap[broker]["changed"] == 3, run.output[-3000:]
+        assert fleet.ssh(broker, look, check=False).stdout.split()[-3:] == ["inactive", "1", "0"]
+        assert fleet.ssh(broker, f"test -e {ours}", check=False).returncode != 0
+        assert fleet.play(*words, playbook=absent).recap[broker]["changed"] == 0
+    finally:
+        fleet.ssh(broker, f"rm {theirs}")
+        run = fleet.play(*words, playbook=BROKERS)
+    assert run.status == 0, run.output[-3000:]
+    assert fleet.runs(broker, "haproxy")
