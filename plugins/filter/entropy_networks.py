@@ -10,12 +10,14 @@ from typing import Any
 def outside(vips: Iterable[str], interfaces: Iterable[Mapping[str, Any]]) -> list[str]:
     """The virtual addresses that are in no network of the interfaces, of those of their version.
 
-    `interfaces` is what `ip -json address` prints: for each, addr_info with local and prefixlen.
+    `interfaces` is what `ip -json address` prints: for each, addr_info with local and prefixlen;
+    empty for an address that it was not asked about.
     """
     networks = [
         ipaddress.ip_interface(f"{one['local']}/{one['prefixlen']}").network
         for interface in interfaces
         for one in interface.get("addr_info", [])
+        if one
     ]
     found = []
     for vip in map(str, vips):

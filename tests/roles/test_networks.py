@@ -36,6 +36,13 @@ def test_which_are_outside(vips: list[str], addresses: list[str], wrong: list[st
     assert outside(vips, [interface(*addresses)]) == wrong
 
 
+def test_an_address_that_was_not_asked_about_is_shown_empty() -> None:
+    """By the broker that holds the virtual address."""
+    shown = interface("192.0.2.11/24")
+    shown["addr_info"].append({})
+    assert outside(["192.0.2.10"], [shown]) == []
+
+
 def test_the_role_asserts_it_before_it_configures_keepalived() -> None:
     tasks = yaml.safe_load((CHECKOUT / "roles/entropy_keepalived/tasks/main.yml").read_text())
     names = [task["name"] for task in tasks]
