@@ -209,3 +209,21 @@ def test_readme_shows_every_command() -> None:
         if runs and name not in ("early-seed", "first-seed", "broker", "feeder", "client"):
             assert f"`entropy {name}" in text, name
     assert "`entropy broker\\|feeder\\|client " in text
+
+
+def test_the_manual_page_has_every_command_and_option() -> None:
+    text = (ROOT / "packaging/debian/entropy.8").read_text()
+    synopsis = text.partition(".Sh DESCRIPTION")[0]
+    of_command: dict[str, str] = {}
+    for entry in synopsis.split("\n.Nm\n")[1:]:
+        words = entry.splitlines()[0].removeprefix(".Cm ")
+        for name in words.split(" | "):
+            of_command[name] = of_command.get(name, "") + entry
+    for name, parser in commands().items():
+        if parser.get_default("run") is None:
+            continue
+        assert name in of_command, name
+        for action in parser._actions:
+            for option in action.option_strings:
+                if option.startswith("--") and option != "--help":
+                    assert f"Fl {option[1:]}" in of_command[name], f"{name} {option}"
