@@ -139,7 +139,7 @@ class EgdGateway:
         return self.drawing.last_error or "nothing was drawn yet"
 
     def summary(self) -> str:
-        """One line for `systemctl status`. Where it says "dry", playbooks/verify.yml sees trouble."""
+        """One line for `systemctl status`. Where it says "dry", verify.yml sees trouble."""
         broker = self.drawing.broker_id or "no broker"
         line = f"{len(self.desk.readers)} readers, {self.desk.n_waiting} wait; {broker}"
         # An empty buffer alone is no trouble: the next reply may be on its way.
