@@ -24,8 +24,8 @@ entropy:
       hosts:
         {NEW}: {{ansible_host: "{{{{ lab_state.hosts.{NEW}.address }}}}"}}
 """
-# Those that stay are restarted one after the other, and reservoirs as small as here may be dry until
-# the feeders are back. (Drills of one fault: 5 s.)
+# Those that stay are restarted one after the other, and reservoirs as small as here may be dry
+# until the feeders are back. (Drills of one fault: 5 s.)
 MOST_GAP_SECONDS = 15.0
 
 
