@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import signal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,12 +17,14 @@ from entropy.transport.aio import AsyncClientConnection
 from entropy.wire.codes import DrawKind, RetryReason, Role
 from entropy.wire.frames import Retry
 from tests.broker.fleet import Fleet, a_block, balanced, draw, feed, until
+from tests.broker.test_process import Process, ask, running, write_config
 
 pytestmark = pytest.mark.usefixtures("fast_peers")
 
 RICH = ReservoirConfig(64, 1, 4)
 LOW = Retry(5000, RetryReason.LOW)
 POOR = ReservoirConfig(64, 8, 16)
+MARKS = "[reservoir]\ncapacity_blocks = 64\nlow_mark_blocks = 1\nhigh_mark_blocks = 4\n"
 
 
 def test_one_feeder_serves_the_clients_of_both(fleet: Fleet) -> None:
@@ -115,6 +119,43 @@ def test_a_peer_that_cannot_be_drawn_from(fleet: Fleet, spoil: str, state: str, 
                 assert f"peer {peer.id}: {state}" in " ".join(fleet.lines)
 
     asyncio.run(story())
+
+
+def test_a_peer_that_hangs_holds_up_nobody(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its kernel goes on accepting for it. When it goes on itself, it is drawn from again."""
+    monkeypatch.setattr("entropy.broker.peer.CONNECT_SECONDS", 1.0)
+
+    async def story(hung: Process) -> None:
+        assert hung.process.stderr is not None
+        place = hung.process.stderr.readline().split()[-1]
+        rng1, rng2 = (fleet.credential(name, "feed") for name in ("rng1", "rng2"))
+        ask(fleet, "apply-acl")
+        credential = str(fleet.folder / "broker3.json")
+        async with fleet.broker("broker2", reservoir=RICH) as two:
+            feeder = await fleet.connect(two, rng2, Role.FEEDER)
+            await feeder.request(feed(24))
+            hung.process.send_signal(signal.SIGSTOP)
+            peers = (
+                PeerConfig("broker1", place, credential),
+                fleet.peer("broker2", two, "broker3"),
+            )
+            async with fleet.broker("broker3", reservoir=POOR, peers=peers) as three:
+                await until(lambda: three.service.reservoir.imported_blocks == 16)
+                await until(lambda: three.peers[0].state == "unreachable")
+                assert "timed out" in str(three.peers[0].last_error)
+                hung.process.send_signal(signal.SIGCONT)
+                await until(lambda: three.peers[0].state == "idle")
+                feeder = await fleet.connect(SimpleNamespace(addresses=[place]), rng1, Role.FEEDER)  # type: ignore[arg-type]
+                await feeder.request(feed(24))
+                two.service.reservoir.destroy_all()
+                three.service.reservoir.destroy_all()
+                three.service.watch_low_mark()
+                await until(lambda: three.peers[0].imported_bits)
+
+    fleet.credential("broker3", "peer")
+    with running(fleet, write_config(fleet, more=MARKS), 60) as hung:
+        hung.wait_for_notice("READY=1")
+        asyncio.run(story(hung))
 
 
 def test_a_peer_that_comes_back_is_used_again(fleet: Fleet) -> None:
