@@ -1,4 +1,4 @@
-"""What the resident client keeps in memory: a draw finds it there, and there is not too much."""
+"""What the resident client keeps in memory: a draw finds there what it imports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from tests.client.conftest import Fleet
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-MOST_KIB = 25 * 1024
 DEBIANS = "/usr/bin/python3"
 KEEPS_CIPHERS = (3, 37, 38)  # versions of cryptography
 
@@ -89,9 +88,7 @@ from entropy.wire.keys import derive
 derive(bytes(32))
 cipher = ChaCha20Poly1305(bytes(32))
 assert cipher.decrypt(bytes(12), cipher.encrypt(bytes(12), b"text", b""), b"") == b"text"
-from entropy import cli, client  # what else is there
-with open("/proc/self/status") as file:
-    print(next(line.split()[1] for line in file if line.startswith("VmRSS:")))
+assert not any(name.startswith("cryptography.x509") for name in sys.modules)
 client_warm.load()
 from entropy.authority import certificate_names, issue_broker, new_authority
 authority = new_authority("lab")
@@ -101,7 +98,8 @@ assert certificate_names(issue_broker(authority, "broker1", "lab").certificate_p
 
 @pytest.mark.skipif(version(DEBIANS) not in (37, 38), reason="not Debian 12's cryptography")
 def test_x509_is_left_out_and_comes_back() -> None:
-    assert int(run(DEBIANS, STAND_IN)) <= MOST_KIB
+    """What that saves in memory is asserted in the guest, where nothing but Debian's is loaded."""
+    run(DEBIANS, STAND_IN)
 
 
 def test_an_import_that_fails_is_left_to_the_children(monkeypatch: pytest.MonkeyPatch) -> None:
