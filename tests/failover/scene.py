@@ -102,7 +102,7 @@ class Scene:
         for broker in BROKERS:
             wait_until(lambda b=broker: self.is_ready(b), f"{broker} is ready", 30)  # type: ignore[misc]
         for feeder, broker in FEEDERS.items():
-            # A feeder that has failed over goes back by itself, but only after five minutes.
+            # A feeder that has failed over comes home by itself; this is sooner.
             if not self.is_fed(broker, feeder):
                 self.fleet.ssh(feeder, f"systemctl restart {FEEDER_UNIT}")
         for feeder, broker in FEEDERS.items():
