@@ -41,9 +41,9 @@ LAB_STEPS = \
 	'guest-boot 900 $(guest) -s tests/guest/test_first_boot.py' \
 	'guest-clone 600 $(guest) -s tests/guest/test_clone.py' \
 	'guest-gateway 400 $(guest) tests/guest/test_gateway.py' \
-	'scenario-default 900 $(call molecule,default)' \
-	'scenario-lifecycle 900 $(call molecule,lifecycle)' \
-	'scenario-failover 900 $(call molecule,failover)'
+	'scenario-default 1500 $(call molecule,default)' \
+	'scenario-lifecycle 1800 $(call molecule,lifecycle)' \
+	'scenario-failover 1500 $(call molecule,failover)'
 
 guest = pytest --quiet -m guest -o faulthandler_timeout=500
 
