@@ -24,6 +24,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import errno
+import functools
 import threading
 import time
 from typing import Any
@@ -57,10 +58,37 @@ def new_backend() -> Any:
             "libusb cannot be used: install libusb-1.0-0"
             " (a sandbox must allow AF_NETLINK, by which libusb hears of new devices)"
         )
+    backend_class: Any = type(shared)
     try:
-        return type(shared)(shared.lib)
+        return _tidy(backend_class)(shared.lib)
     except OSError as error:
         raise SourceError(f"libusb cannot be used: {error.strerror}") from None
+
+
+@functools.lru_cache(maxsize=1)
+def _tidy(backend_class: Any) -> Any:
+    """A backend that lets go of each device that it found before it lets go of libusb.
+
+    pyusb leaves the order to chance: a device may be kept by the traceback of an error, until the
+    garbage collector meets it, and libusb without its context then crashes the process.
+    """
+
+    class Tidy(backend_class):  # type: ignore[misc]
+        def __init__(self, lib: Any) -> None:
+            self._found: list[Any] = []
+            super().__init__(lib)
+
+        def enumerate_devices(self) -> Any:
+            found = list(super().enumerate_devices())
+            self._found += found
+            return iter(found)
+
+        def _finalize_object(self) -> None:
+            for device in self._found:
+                device.finalize()
+            super()._finalize_object()
+
+    return Tidy
 
 
 class UsbSource(Source):

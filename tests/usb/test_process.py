@@ -81,6 +81,16 @@ def test_an_end_in_the_middle_of_a_transfer_is_quiet(umockdev: UmockdevWorld) ->
     assert umockdev.look(name)["left"] >= 9
 
 
+def test_no_device_outlives_libusb(umockdev: UmockdevWorld) -> None:
+    """Whoever still has one, an error's traceback for one, must not crash the process later."""
+    umockdev.plug()
+    backend = usb.new_backend()
+    kept = list(backend.enumerate_devices())
+    backend.finalize()
+    assert kept
+    assert not any(device._finalizer.alive for device in kept)
+
+
 def test_opening_again_and_again_holds_on_to_nothing(umockdev: UmockdevWorld) -> None:
     def n_open() -> int:
         return len(os.listdir("/proc/self/fd"))
