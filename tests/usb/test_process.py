@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from entropy.errors import SourceGone
+from entropy.sources import usb
 from entropy.sources.uri import source_for
 from tests.usb.worlds import ROOT, UmockdevWorld
 
@@ -54,6 +55,7 @@ PROGRAM = """
 import threading
 from contextlib import suppress
 from entropy.errors import SourceGone
+from entropy.sources import usb
 from entropy.sources import usb
 from entropy.sources.uri import source_for
 
