@@ -12,7 +12,7 @@ SLOW := lab or fleet or guest or golden or umockdev
 
 # The unit tests run in two halves at once.
 UNIT := pytest --quiet -m \"not ($(SLOW))\"
-HALF := tests/ansible tests/broker tests/feeder tests/roles
+HALF := tests/ansible tests/broker tests/feeder tests/roles tests/transport
 
 # Steps: name, the most seconds it may take, command. The bounds are three times and more what the
 # steps take on an idle machine of two cores, for machines that others use too.
