@@ -17,6 +17,7 @@ def have_streams() -> None:
         except OSError:
             # The lowest number that is free is this one.
             os.open("/dev/full" if number == 1 else os.devnull, os.O_RDWR)
+    # Open until the process ends, so no `with`.
     if sys.stdout is None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     if sys.stderr is None:

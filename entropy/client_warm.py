@@ -16,7 +16,10 @@ _X509 = "cryptography.x509"
 
 
 def load() -> None:
-    """Import it. Costs nothing when it is there."""
+    """Import it. Costs nothing when it is there.
+
+    What is imported is not used here (F401): it is to be in memory.
+    """
     import cryptography
 
     version = int(cryptography.__version__.partition(".")[0])

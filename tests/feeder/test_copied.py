@@ -228,6 +228,7 @@ def test_a_login_of_before_is_not_gone_on_with(line: Line) -> None:
     arrived = asyncio.Event()
     broker = ScriptedBroker(accept)
     line.brokers["first:1"] = broker
+    # One scenario's own method: mypy knows only those of the class.
     line.on_the_way = arrived.wait  # type: ignore[method-assign, assignment]
 
     async def scenario() -> None:

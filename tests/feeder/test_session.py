@@ -97,8 +97,7 @@ class Line:
     def pace(self, **changes: float) -> None:
         """Begin with this pace instead."""
         pace = FAST._replace(**changes)
-        changed = lambda: None  # noqa: E731
-        self.session = BrokerSession(CONFIG, self.outbox, pace, changed, lambda: self.check())
+        self.session = BrokerSession(CONFIG, self.outbox, pace, lambda: None, lambda: self.check())
 
     async def on_the_way(self) -> None:
         """What a login waits for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import threading
+from typing import Any
 
 import pytest
 
@@ -106,7 +107,7 @@ def test_its_credential_cannot_push(fleet: Fleet) -> None:
 def test_readers_notice_nothing_when_a_broker_restarts(fleet: Fleet, gateway: Gateway) -> None:
     """The one that the gateway draws from, while two readers want more than was in the buffer."""
     before, pid = gateway.drawn(), gateway.pid()
-    came: list[object] = []
+    came: list[Any] = []
     reading = threading.Thread(target=lambda: came.append(gateway.read(GREEDY)))
     reading.start()
     used: list[str] = []
@@ -120,7 +121,7 @@ def test_readers_notice_nothing_when_a_broker_restarts(fleet: Fleet, gateway: Ga
     fleet.ssh(used[-1], "systemctl restart entropy-broker")
     reading.join(60)
     assert len(came) == 1
-    assert len(came[0]) == 2  # type: ignore[arg-type]
+    assert len(came[0]) == 2
     assert gateway.drawn().n_bytes > at_restart.n_bytes
     assert gateway.pid() == pid
     wait_until(lambda: fleet.status(used[-1])["ready"], f"{used[-1]} is ready again")
@@ -144,6 +145,7 @@ def test_a_fleet_whose_gateway_does_not_run_is_not_whole(fleet: Fleet) -> None:
         fleet.ssh(HOST, f"systemctl start {UNIT}")
     assert run.status != 0
     assert f"{HOST}: its gateway does not run (inactive)" in " ".join(run.output.split())
+    assert run.recap[HOST]["failed"] == 0  # the table says it, and no task before it
 
 
 def test_a_run_puts_a_gateway_back_and_check_mode_foretells_it(

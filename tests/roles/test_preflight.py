@@ -294,6 +294,14 @@ def test_the_lists_that_operators_start_from_name_no_strange_variable() -> None:
         assert said == []
 
 
+def refused(*words: object) -> subprocess.CompletedProcess[str]:
+    """A run of ansible-playbook that must fail."""
+    argv = [str(Path(sys.executable).parent / "ansible-playbook"), *map(str, words)]
+    done = subprocess.run(argv, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    return done
+
+
 class _WithoutAddresses(dict[str, Any]):
     """A real inventory's variables; the lab has no addresses while it is down."""
 
@@ -308,18 +316,10 @@ class _WithoutAddresses(dict[str, Any]):
 
 def test_an_inventory_that_cannot_be_parsed_is_no_success(tmp_path: Path) -> None:
     (tmp_path / "hosts.yml").write_text("entropy:\n\tchildren:\n")
-    done = subprocess.run(
-        [
-            Path(sys.executable).parent / "ansible-playbook",
-            *("-i", tmp_path / "hosts.yml"),
-            CHECKOUT / "playbooks/preflight.yml",
-        ],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        check=False,
+    done = refused(
+        *("-i", tmp_path / "hosts.yml"),
+        CHECKOUT / "playbooks/preflight.yml",
     )
-    assert done.returncode != 0
     assert "hosts.yml" in done.stderr
 
 
@@ -328,19 +328,11 @@ def test_what_is_wrong_with_external_clients_is_said(tmp_path: Path) -> None:
     text = (INVENTORIES / "three.yml").read_text()
     path = tmp_path / "hosts.yml"
     path.write_text(text)
-    done = subprocess.run(
-        [
-            Path(sys.executable).parent / "ansible-playbook",
-            *("-i", path, "--limit", "vm001"),
-            *("-e", '{"entropy_external_clients": {"file": "/nonexistent/customers.yml"}}'),
-            CHECKOUT / "playbooks/preflight.yml",
-        ],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        check=False,
+    done = refused(
+        *("-i", path, "--limit", "vm001"),
+        *("-e", '{"entropy_external_clients": {"file": "/nonexistent/customers.yml"}}'),
+        CHECKOUT / "playbooks/preflight.yml",
     )
-    assert done.returncode != 0
     assert "/nonexistent/customers.yml: No such file or directory" in done.stdout + done.stderr
     assert "Marker" not in done.stdout + done.stderr
 
@@ -355,18 +347,10 @@ def test_a_template_over_the_own_name_is_seen_in_a_real_inventory(tmp_path: Path
 
 
 def test_a_bad_inventory_is_refused_with_all_its_faults_before_any_host_is_touched() -> None:
-    done = subprocess.run(
-        [
-            Path(sys.executable).parent / "ansible-playbook",
-            *("-i", INVENTORIES / "bad.yml"),
-            CHECKOUT / "site.yml",
-        ],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        check=False,
+    done = refused(
+        *("-i", INVENTORIES / "bad.yml"),
+        CHECKOUT / "site.yml",
     )
-    assert done.returncode != 0
     for sentence in (
         "There is one broker (broker1)",
         "vm1 and vm2 have the same id",
