@@ -15,8 +15,9 @@ def have_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            # The lowest number that is free is this one.
+            # The lowest number that is free is this one. Programs that we run inherit it too.
             os.open("/dev/full" if number == 1 else os.devnull, os.O_RDWR)
+            os.set_inheritable(number, True)
     # Open until the process ends, so no `with`.
     if sys.stdout is None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115

@@ -164,6 +164,8 @@ class Feeder:
                     self._opened(await self._answer(reader.open()))
                     while not self.retired:
                         await self._wait_for_room()
+                        if self._open_anew:
+                            break  # nor wait for what is not used
                         samples = await self._answer(reader.read(self._pace.gather_seconds))
                         if self._open_anew:
                             break

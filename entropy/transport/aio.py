@@ -87,6 +87,9 @@ class AsyncClientConnection:
                 raise errors.Refused(message.code)
             assert wire.broker_id is not None  # Welcome came
             self.broker_id = wire.broker_id
+        except asyncio.CancelledError:
+            stream.abort()  # perhaps since this machine was copied: not a word with its keys
+            raise
         except BaseException:
             stream.close()
             raise
